@@ -1,0 +1,44 @@
+"""krylearn: classical and learned solvers for sparse linear systems behind scipy's calls.
+
+Names are imported when first used, so that ``import krylearn`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from krylearn import registry
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Reason": "interface",
+    "SolveInfo": "interface",
+    "Preconditioner": "operators",
+    "Grid": "grid",
+    "GridOperator": "grid",
+    "solve": "choose",
+    "get_num_threads": "kernels.parallel",
+    "set_num_threads": "kernels.parallel",
+}
+_MODULES = ("problems", "testing", "benchmarks")
+for _entry in (*registry.entries("method"), *registry.entries("preconditioner")):
+    _module, _attribute = _entry.target.split(":")
+    _LAZY[_attribute] = _module
+
+__all__ = sorted([*_LAZY, *_MODULES, "registry"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"krylearn.{name}")
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f"krylearn.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'krylearn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,444 @@
+"""What every method shares and none owns: arguments, stopping, history, timing, the answer.
+
+A method is a loop over a `Solve`. The `Solve` holds the normalised operands, decides when the
+loop ends, and is the only one who may say "converged": it recomputes the true residual first.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from krylearn.kernels.vector import norm, subtract
+from krylearn.operators import Identity, Operator, as_operator, matrix_like
+
+__all__ = ["Reason", "Solve", "SolveInfo", "solve_with"]
+
+
+class Reason(enum.Enum):
+    """Why a solve ended; ``.advice`` says what to do next, ``.code`` is the sign of ``info``."""
+
+    CONVERGED = (0, "the true residual is within tolerance")
+    MAXITER = (1, "the iteration limit was reached: raise maxiter, or give a preconditioner M")
+    STAGNATED = (
+        1,
+        "the true residual stopped falling: rtol is below what this precision and conditioning "
+        "allow, A is singular with b outside its range, or the method stalls (try a larger "
+        "restart, or a preconditioner M)",
+    )
+    STOPPED = (1, "the callback raised StopIteration")
+    DIVERGED = (1, "the residual grew without bound: this splitting does not converge for A; use "
+                   "it as a preconditioner M inside a Krylov method")  # fmt: skip
+    BREAKDOWN = (-1, "a scalar of the recurrence vanished: use gmres, or another x0")
+    INDEFINITE = (-2, "A is not Hermitian positive definite: use minres (Hermitian) or gmres")
+    INDEFINITE_M = (-3, "M is not Hermitian positive definite: use gmres or fgmres with this M")
+    SINGULAR = (-4, "A is singular and b is not in its range: use lsmr for least squares")
+    NONFINITE_RHS = (-5, "b holds NaN or Inf")
+    NONFINITE_START = (-6, "x0 holds NaN or Inf")
+    NONFINITE_OPERATOR = (-7, "A holds or produced NaN or Inf")
+    NONFINITE_PRECONDITIONER = (-8, "M produced NaN or Inf")
+    OVERFLOW = (-9, "the iteration overflowed: scale the system, or use gmres")
+
+    def __init__(self, code: int, advice: str) -> None:
+        self.code = code
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.name.lower()}: {self.advice}"
+
+
+class SolveInfo(int):
+    """The outcome of a solve: scipy's integer ``info``, carrying the record of the run.
+
+    The integer is 0 when converged, the number of iterations (at least 1) when not converged,
+    and negative on a breakdown.
+
+    Attributes
+    ----------
+    converged : bool
+        The recomputed true residual is within ``max(rtol * norm(b), atol)``.
+    reason : Reason
+        Why the solve ended, with advice.
+    iterations, matvecs, precond_applies : int
+        Steps of the method; products with A (and its adjoint), the check of the residual
+        included; applications of M.
+    residuals : (iterations + 1,) ndarray
+        History of the residual norm, the first entry being that of `x0`.
+    residual : float
+        Norm of the recomputed true residual of the returned x.
+    setup_seconds, solve_seconds : float
+        Time spent on making M (where M records it), and on solving.
+    method : str
+        What solved it.
+    columns : tuple of SolveInfo
+        For b of shape (n, k): one record a column. The record itself is then that of the worst
+        column, with the products and applications of all of them.
+    """
+
+    converged: bool
+    reason: Reason
+    iterations: int
+    matvecs: int
+    precond_applies: int
+    residuals: np.ndarray
+    residual: float
+    setup_seconds: float
+    solve_seconds: float
+    method: str
+    columns: tuple[SolveInfo, ...]
+
+    def __new__(cls, reason: Reason, **record: Any) -> SolveInfo:
+        code = reason.code if reason.code <= 0 else max(1, record["iterations"])
+        self = super().__new__(cls, code)
+        self.columns = ()
+        self.__dict__.update(record)
+        self.reason = reason
+        self.converged = reason is Reason.CONVERGED
+        return self
+
+    def __reduce__(self):
+        return _unpickle_info, (self.__dict__,)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.method}: {self.reason.name.lower()}, {self.iterations} iterations, "
+            f"residual {self.residual:.3e}, {self.solve_seconds:.3g} s>"
+        )
+
+    def __str__(self) -> str:
+        return f"{int(self)} ({self.reason})"
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if spec else str(self)
+
+
+def _unpickle_info(record: dict[str, Any]) -> SolveInfo:
+    derived = ("reason", "converged")
+    return SolveInfo(record["reason"], **{k: v for k, v in record.items() if k not in derived})
+
+
+class Solve:
+    """One system with one right-hand side, while a method works on it.
+
+    Attributes
+    ----------
+    A, M : Operator
+        ``A.apply(x, out)``; M is `Identity` where none was given.
+    b, x, r : (n,) arrays of one floating or complex dtype
+        `x` is updated in place by the method. `r` is the true residual whenever `unsolved`
+        has just returned True.
+    rnorm : float
+        Norm of `r` at that moment.
+    tolerance : float
+        ``max(rtol * norm(b), atol)``.
+    maxiter : int
+    """
+
+    def __init__(self, A: Operator, b: np.ndarray, x: np.ndarray, M: Operator, *,
+                 rtol: float, atol: float, maxiter: int,
+                 callback: Callable | None) -> None:  # fmt: skip
+        self.A, self.M, self.b, self.x = A, M, b, x
+        self.dtype = b.dtype
+        self.n = b.shape[0]
+        self.r = np.empty_like(b)
+        self.bnorm = norm(b)
+        self.tolerance = max(float(rtol) * self.bnorm, float(atol))
+        self.maxiter = maxiter
+        self.callback = callback
+        self.iterations = self.matvecs = self.precond_applies = 0
+        self.residuals: list[float] = []
+        self.reason: Reason | None = None
+        self.rnorm = math.inf
+        self._passes = 0
+        self._start_is_zero = not np.any(x)
+        self._x_readonly = x.view()
+        self._x_readonly.flags.writeable = False
+
+    # -- what a loop asks ------------------------------------------------------------------
+
+    def unsolved(self) -> bool:
+        """Recompute the true residual into `r`; return whether the method should (re)start.
+
+        Every exit passes here, so that nothing but the true residual decides on convergence.
+        """
+        previous, self.rnorm = self.rnorm, self._true_residual()
+        if self._passes == 0:
+            self.residuals.append(self.rnorm)
+        else:
+            self.residuals[-1] = self.rnorm
+        self._passes += 1
+        if self.rnorm <= self.tolerance:
+            self.reason = Reason.CONVERGED
+        elif not math.isfinite(self.rnorm):
+            self.reason = self._diagnose()
+        elif self.reason is None:
+            if self.iterations >= self.maxiter:
+                self.reason = Reason.MAXITER
+            elif self._passes > 1 and not self.rnorm < previous * (1 - 1e-8):
+                # The next pass would start where this one did.
+                self.reason = Reason.STAGNATED
+        return self.reason is None
+
+    def running(self, rnorm: float) -> bool:
+        """Return whether a pass goes on, `rnorm` being the recurrence's residual norm."""
+        return (
+            self.tolerance < rnorm < math.inf
+            and self.iterations < self.maxiter
+            and self.reason is None
+        )
+
+    def step(self, rnorm: float, x: Any = None) -> None:
+        """Count one iteration, note its residual norm, call the user's callback."""
+        self.iterations += 1
+        self.residuals.append(rnorm)
+        if self.callback is not None:
+            self.call_back(self._x_readonly if x is None else x)
+
+    def call_back(self, value: Any) -> None:
+        """Hand `value` to the callback; a StopIteration from it ends the solve."""
+        try:
+            if self.callback is not None:
+                self.callback(value)
+        except StopIteration:
+            self.reason = Reason.STOPPED
+
+    def breakdown(self, reason: Reason, *scalars: Any) -> None:
+        """End the solve: `scalars` made the recurrence break (NaN among them says why)."""
+        if all(np.isfinite(value) for value in scalars):
+            self.reason = reason
+        else:
+            self.reason = self._diagnose()
+
+    # -- what a loop does ------------------------------------------------------------------
+
+    def matvec(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write ``A @ x`` into `out`, counted."""
+        self.matvecs += 1
+        return self.A.apply(x, out)
+
+    def matvec_dot(self, x: np.ndarray, out: np.ndarray) -> Any:
+        """Write ``A @ x`` into `out`, counted; return ``conj(x) @ out``."""
+        self.matvecs += 1
+        return self.A.apply_dot(x, out)
+
+    def adjoint(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write ``A.conj().T @ x`` into `out`, counted."""
+        self.matvecs += 1
+        return self.A.adjoint(x, out)
+
+    def precondition(self, r: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Return ``M @ r``, in `out`, or `r` itself where there is no M."""
+        if self.M.identity:
+            return r
+        self.precond_applies += 1
+        return self.M.apply(r, out)
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """Return an uninitialised work array, (n,) or ``shape``."""
+        return np.empty(shape or (self.n,), self.dtype)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _true_residual(self) -> float:
+        if self._passes == 0 and self._start_is_zero:
+            self.r[:] = self.b
+            return self.bnorm
+        self.matvec(self.x, self.r)
+        return subtract(self.b, self.r, self.r)
+
+    def _diagnose(self) -> Reason:
+        """Find out who brought the NaN or Inf."""
+        if not np.all(np.isfinite(self.b)):
+            return Reason.NONFINITE_RHS
+        if self._passes <= 1 and not np.all(np.isfinite(self.x)):
+            return Reason.NONFINITE_START
+        ones = np.ones(self.A.shape[1], self.dtype)
+        with np.errstate(all="ignore"):
+            if not np.all(np.isfinite(self.A.apply(ones, self.empty(self.A.shape[0])))):
+                return Reason.NONFINITE_OPERATOR
+            if not self.M.identity:
+                probe = np.ones(self.M.shape[1], self.dtype)
+                if not np.all(np.isfinite(self.M.apply(probe, np.empty_like(probe)))):
+                    return Reason.NONFINITE_PRECONDITIONER
+        return Reason.OVERFLOW
+
+    def info(self, method: str, setup_seconds: float, solve_seconds: float) -> SolveInfo:
+        """Return the record; `unsolved` has said that the solve is over."""
+        assert self.reason is not None
+        return SolveInfo(
+            self.reason,
+            iterations=self.iterations,
+            matvecs=self.matvecs,
+            precond_applies=self.precond_applies,
+            residuals=np.array(self.residuals),
+            residual=float(self.rnorm),
+            setup_seconds=setup_seconds,
+            solve_seconds=solve_seconds,
+            method=method,
+        )
+
+
+# -- arguments -------------------------------------------------------------------------------
+
+
+def _solve_dtype(*operands: Any) -> np.dtype:
+    dtype = np.result_type(np.float32, *[np.dtype(operand.dtype) for operand in operands])
+    if dtype in (np.float32, np.float64, np.complex64, np.complex128):
+        return dtype
+    return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "biufc":
+        raise TypeError(f"{name} holds {values.dtype} elements; numbers are needed")
+    return values
+
+
+def _check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -> Any:
+    M = matrix_like(M, "M")
+    if tuple(M.shape) != (n, n):
+        raise ValueError(f"M has shape {tuple(M.shape)}; A needs ({n}, {n})")
+    # None: the trait is not known, which is the caller's promise to keep.
+    advice = {
+        "linear": "is not linear: use fcg (symmetric A) or fgmres",
+        "symmetric": "is not symmetric: use gmres or bicgstab, or fcg",
+        "positive_definite": "is not positive definite: use gmres",
+    }
+    for trait in needs:
+        if getattr(M, trait, None) is False:
+            needed = trait.replace("_", " ")
+            raise ValueError(f"{method} needs a {needed} M; this one {advice[trait]}")
+    return M
+
+
+def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
+               method: str, rtol: float = 1e-5, atol: float = 0.0, maxiter: int | None = None,
+               M: Any = None, callback: Callable | None = None, needs: tuple[str, ...] = (),
+               limit: int = 10, square: bool = True, ) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
+    """Check and normalise the arguments of a method, run its loop, return ``(x, info)``.
+
+    Parameters
+    ----------
+    loop : callable
+        The method's text, run on a `Solve` for each right-hand side.
+    A, b, x0, rtol, atol, maxiter, M, callback
+        As the user gave them. M may be the name of a registered preconditioner.
+    method : str
+        The name that ``info`` and messages carry.
+    needs : tuple of str
+        Traits that M must not lack: 'linear', 'symmetric', 'positive_definite'.
+    limit : int
+        `maxiter` is ``limit * n`` where the user gave none.
+    square : bool
+        Whether the method needs a square A.
+
+    Raises
+    ------
+    TypeError
+        If an operand is no array of numbers.
+    ValueError
+        If shapes do not fit, a tolerance is negative or NaN, or M lacks a trait in `needs`.
+    """
+    started = time.perf_counter()
+    if M is None and hasattr(A, "psolve"):  # scipy's older protocol
+        from scipy.sparse.linalg import LinearOperator
+
+        M = LinearOperator(A.shape, matvec=A.psolve, dtype=getattr(A, "dtype", float))
+    A = matrix_like(A)
+    if isinstance(M, str):
+        from krylearn.registry import preconditioner
+
+        M = preconditioner(M, A)
+    rows, n = (int(size) for size in A.shape)
+    if square and rows != n:
+        raise ValueError(f"{method} needs a square matrix, not {rows} x {n}; use lsmr")
+    b = _numbers(b, "b")
+    if b.shape not in ((rows,), (rows, 1)) and not (b.ndim == 2 and b.shape[0] == rows):
+        raise ValueError(f"b has shape {b.shape}; A needs ({rows},) or ({rows}, k)")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not (isinstance(value, (int, float, np.number)) and value >= 0):
+            raise ValueError(f"{name} must be a number >= 0, not {value!r}")
+    if maxiter is not None and (maxiter != int(maxiter) or maxiter < 0):
+        raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
+    if M is not None:
+        M = _check_preconditioner(M, n, method, needs)
+    times_b = isinstance(x0, str)
+    if times_b and x0 != "Mb":
+        raise ValueError(f"x0 must be an array or 'Mb', not {x0!r}")
+    start = None if x0 is None or times_b else _numbers(x0, "x0")
+    if start is not None and start.shape not in ((n,), (n, *b.shape[1:])) and not (
+        start.ndim == 2 and start.shape == (n, 1) and b.ndim == 1
+    ):
+        raise ValueError(f"x0 has shape {start.shape}; expected ({n},) or the shape of x")
+
+    dtype = _solve_dtype(A, b, *([] if start is None else [start]))
+    if M is not None and np.dtype(M.dtype).kind == "c":
+        dtype = np.result_type(dtype, np.complex64)
+    operator = as_operator(A, dtype)
+    preconditioner = Identity((n, n), dtype) if M is None else as_operator(M, dtype)
+    B = np.array(b.reshape(rows, -1).T, dtype=dtype, order="C")
+    X = np.zeros((B.shape[0], n), dtype)
+    if start is not None:
+        X[:] = start.reshape(n, -1).T
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if times_b and not preconditioner.identity:
+            for x, rhs in zip(X, B):
+                preconditioner.apply(rhs, x)
+        elif times_b:
+            X[:] = B
+        maxiter = limit * n if maxiter is None else int(maxiter)
+        settings: dict[str, Any] = dict(rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
+        if B.shape[0] == 1:
+            solves = [Solve(operator, B[0], X[0], preconditioner, **settings)]
+            _run(loop, solves[0])
+        else:
+            from krylearn.lockstep import run_together
+
+            solves = run_together(
+                lambda A, M, j: Solve(A, B[j], X[j], M, **settings),
+                lambda solve: _run(loop, solve), operator, preconditioner, B.shape[0],
+            )  # fmt: skip
+    setup = float(getattr(M, "setup_seconds", 0.0))
+    seconds = time.perf_counter() - started
+    infos = [solve.info(method, setup, seconds) for solve in solves]
+    # scipy's answer to (n, 1) is (n,), and ours.
+    x = X[0] if b.ndim == 1 or b.shape[1] == 1 else np.ascontiguousarray(X.T)
+    return x, infos[0] if len(infos) == 1 else _join(infos)
+
+
+def _run(loop: Callable[[Solve], None], solve: Solve) -> None:
+    if solve.bnorm == 0.0:
+        # The solution is zero whatever x0 and the tolerance are (scipy agrees).
+        solve.x[:] = 0
+        solve.rnorm, solve.residuals, solve.reason = 0.0, [0.0], Reason.CONVERGED
+        return
+    loop(solve)
+    if solve.reason is None:
+        raise AssertionError("the method ended its loop before the solve was over")
+
+
+def _join(infos: list[SolveInfo]) -> SolveInfo:
+    """Return one record for many columns: that of the worst, with everybody's work."""
+    if not infos:
+        return SolveInfo(
+            Reason.CONVERGED, iterations=0, matvecs=0, precond_applies=0, residuals=np.zeros(1),
+            residual=0.0, setup_seconds=0.0, solve_seconds=0.0, method="",
+        )  # fmt: skip
+    worst = max(infos, key=lambda info: (int(info) < 0, int(info) > 0, info.residual))
+    record = dict(worst.__dict__)
+    record.update(
+        matvecs=sum(info.matvecs for info in infos),
+        precond_applies=sum(info.precond_applies for info in infos),
+        iterations=max(info.iterations for info in infos),
+    )
+    joined = _unpickle_info(record)
+    joined.columns = tuple(infos)
+    return joined
+
+

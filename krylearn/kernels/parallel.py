@@ -1,0 +1,140 @@
+"""How kernels are compiled and how their work is shared among threads.
+
+A kernel is a compiled function ``kernel(lo, hi, *args)`` that does the items ``lo <= i < hi``
+and releases the GIL. The same machine code serves one thread or many: a pool of Python threads
+calls it on disjoint ranges. Numba's own ``prange`` is not used, because its thread layers abort
+when two threads enter them (workqueue) or kill a forked child (GNU OpenMP), and because a
+parallel twin of each kernel would double the compile time of the first call.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+
+# Keeps NaN and Inf meaningful (unlike fastmath=True) and still lets reductions vectorise.
+_FASTMATH = {"reassoc", "contract"}
+
+
+def jit(function: Callable) -> Callable:
+    """Compile a kernel: no GIL, cached on disk where the cache directory can be written."""
+    options: dict[str, Any] = dict(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba: "cannot cache function: no locator available"
+        return numba.njit(**options)(function)
+
+
+class _Pool:
+    """Threads that are made at first use and again in a forked child."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def submit(self, size: int, function: Callable, *args: Any):
+        with self._lock:
+            if self._executor is None or self._size < size:
+                self._executor = ThreadPoolExecutor(size, thread_name_prefix="krylearn")
+                self._size = size
+            return self._executor.submit(function, *args)
+
+
+_pool = _Pool()
+os.register_at_fork(after_in_child=_pool.forget)
+
+
+def _default_threads() -> int:
+    named = os.environ.get("KRYLEARN_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    if named and named.isdigit() and int(named) > 0:
+        return int(named)
+    # One thread a rank under MPI: the ranks already fill the cores.
+    if "OMPI_COMM_WORLD_SIZE" in os.environ or "PMI_SIZE" in os.environ:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_threads = _default_threads()
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that kernels may use."""
+    return _threads
+
+
+def set_num_threads(count: int) -> None:
+    """Let kernels use `count` threads. Results do not depend on it.
+
+    Parameters
+    ----------
+    count : int
+        At least 1. The initial value is ``KRYLEARN_NUM_THREADS``, else ``OMP_NUM_THREADS``, else
+        1 under MPI, else the number of cores this process may use.
+
+    Raises
+    ------
+    ValueError
+        If `count` is less than 1.
+    """
+    global _threads
+    if count < 1:
+        raise ValueError(f"the number of threads must be at least 1, not {count}")
+    _threads = int(count)
+
+
+def parallel_for(kernel: Callable, n: int, grain: int, *args: Any) -> None:
+    """Call ``kernel(lo, hi, *args)`` over ranges that cover ``[0, n)``.
+
+    `grain` is the least number of items worth a thread of its own: a hand-over costs some
+    20 microseconds, so that small work stays on the caller's thread.
+    """
+    parts = min(_threads, n // grain) if n >= 2 * grain else 1
+    if parts <= 1:
+        kernel(0, n, *args)
+        return
+    cuts = [n * k // parts for k in range(parts + 1)]
+    waiting = [
+        _pool.submit(parts - 1, kernel, cuts[k], cuts[k + 1], *args) for k in range(1, parts)
+    ]
+    kernel(0, cuts[1], *args)
+    for task in waiting:
+        task.result()
+
+
+def parallel_sum(kernel: Callable, n: int, chunk: int, *args: Any) -> Any:
+    """Sum ``kernel(lo, hi, *args)`` over fixed chunks of ``[0, n)``, in order.
+
+    The chunks depend on `n` alone, so the result is the same for any number of threads.
+    """
+    if n <= chunk:
+        return kernel(0, n, *args)
+    cuts = list(range(0, n, chunk)) + [n]
+    count = len(cuts) - 1
+    parts = min(_threads, count)
+
+    def share(first: int, last: int) -> list:
+        return [kernel(cuts[k], cuts[k + 1], *args) for k in range(first, last)]
+
+    if parts == 1:
+        sums = share(0, count)
+    else:
+        ends = [count * k // parts for k in range(parts + 1)]
+        waiting = [
+            _pool.submit(parts - 1, share, ends[k], ends[k + 1]) for k in range(1, parts)
+        ]
+        sums = share(0, ends[1])
+        for task in waiting:
+            sums += task.result()
+    total = sums[0]
+    for value in sums[1:]:
+        total += value
+    return total

@@ -1,0 +1,186 @@
+"""Vector operations that Krylov loops call by name, fused so that memory is passed over once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from krylearn.kernels.parallel import jit, parallel_for, parallel_sum
+
+# Elements a chunk of a reduction. Fixed, so that a sum never depends on the number of threads.
+CHUNK = 65536
+
+
+@jit
+def _dot(lo, hi, x, y):
+    total = x.dtype.type(0) * y.dtype.type(0)
+    for i in range(lo, hi):
+        total += np.conj(x[i]) * y[i]
+    return total
+
+
+@jit
+def _norm2(lo, hi, x):
+    total = x[:1].real[0] * 0
+    for i in range(lo, hi):
+        total += x[i].real * x[i].real + x[i].imag * x[i].imag
+    return total
+
+
+@jit
+def _axpy(lo, hi, alpha, x, y):
+    a = x.dtype.type(alpha)
+    for i in range(lo, hi):
+        y[i] += a * x[i]
+
+
+@jit
+def _axpby(lo, hi, alpha, x, beta, y):
+    a, b = x.dtype.type(alpha), x.dtype.type(beta)
+    for i in range(lo, hi):
+        y[i] = a * x[i] + b * y[i]
+
+
+@jit
+def _step(lo, hi, alpha, p, q, x, r):
+    a = x.dtype.type(alpha)
+    total = x[:1].real[0] * 0
+    for i in range(lo, hi):
+        x[i] += a * p[i]
+        t = r[i] - a * q[i]
+        r[i] = t
+        total += t.real * t.real + t.imag * t.imag
+    return total
+
+
+@jit
+def _subtract(lo, hi, b, q, r):
+    total = b[:1].real[0] * 0
+    for i in range(lo, hi):
+        t = b[i] - q[i]
+        r[i] = t
+        total += t.real * t.real + t.imag * t.imag
+    return total
+
+
+def dot(x: np.ndarray, y: np.ndarray) -> Any:
+    """Return the inner product ``conj(x) @ y``."""
+    return parallel_sum(_dot, x.shape[0], CHUNK, x, y)
+
+
+def norm(x: np.ndarray) -> float:
+    """Return the Euclidean norm, safe where the squares over- or underflow."""
+    square = parallel_sum(_norm2, x.shape[0], CHUNK, x)
+    return _root(square, x)
+
+
+def _root(square: float, x: np.ndarray) -> float:
+    # Near the ends of the exponent range the plain sum of squares is 0 or Inf: scale and redo.
+    tiny, huge = (1e-290, 1e290) if x.real.dtype == np.float64 else (1e-30, 1e30)
+    if tiny < square < huge or square != square or x.shape[0] == 0:
+        return math.sqrt(square)
+    largest = float(np.max(np.abs(x)))
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    return largest * float(np.linalg.norm(x / x.real.dtype.type(largest)))
+
+
+def axpy(alpha: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Do ``y += alpha * x``; return y."""
+    parallel_for(_axpy, x.shape[0], CHUNK, alpha, x, y)
+    return y
+
+
+def axpby(alpha: Any, x: np.ndarray, beta: Any, y: np.ndarray) -> np.ndarray:
+    """Do ``y = alpha * x + beta * y``; return y."""
+    parallel_for(_axpby, x.shape[0], CHUNK, alpha, x, beta, y)
+    return y
+
+
+def step(alpha: Any, p: np.ndarray, q: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
+    """Do ``x += alpha * p; r -= alpha * q``; return the norm of r."""
+    return _root(parallel_sum(_step, x.shape[0], CHUNK, alpha, p, q, x, r), r)
+
+
+def subtract(b: np.ndarray, q: np.ndarray, r: np.ndarray) -> float:
+    """Do ``r = b - q``; return the norm of r."""
+    return _root(parallel_sum(_subtract, b.shape[0], CHUNK, b, q, r), r)
+
+
+# Elements of w that stay in the first-level cache while a basis is passed over.
+_BLOCK = 2048
+
+
+@jit
+def _project_dots(lo, hi, V, j, w):
+    h = np.zeros(j, w.dtype)
+    for start in range(lo, hi, _BLOCK):
+        stop = min(start + _BLOCK, hi)
+        for k in range(j):
+            v = V[k]
+            total = w.dtype.type(0)
+            for i in range(start, stop):
+                total += np.conj(v[i]) * w[i]
+            h[k] += total
+    return h
+
+
+@jit
+def _project_blocks(lo, hi, V, j, h, w):
+    for start in range(lo, hi, _BLOCK):
+        stop = min(start + _BLOCK, hi)
+        for k in range(j):
+            a = h[k]
+            v = V[k]
+            for i in range(start, stop):
+                w[i] -= a * v[i]
+
+
+def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, float]:
+    """Make `w` orthogonal to the first `j` rows of `V`, by classical Gram-Schmidt twice.
+
+    Parameters
+    ----------
+    V : (m, n) array with orthonormal rows
+    j : int
+        How many rows count.
+    w : (n,) array
+        Overwritten by its orthogonal part, not normalised.
+
+    Returns
+    -------
+    h : (j,) array
+        The coefficients: w was ``h @ V[:j]`` plus what is left.
+    norm : float
+        Norm of what is left.
+    """
+    before = norm(w)
+    h = parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+    parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, h, w)
+    after = norm(w)
+    # "Twice is enough" (Kahan, in Parlett 1980), and once is when little was taken away.
+    if after < 0.7071 * before:
+        again = parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+        parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, again, w)
+        h = h + again
+        after = norm(w)
+    return h, after
+
+
+@jit
+def _combine_blocks(lo, hi, V, y, x):
+    for start in range(lo, hi, _BLOCK):
+        stop = min(start + _BLOCK, hi)
+        for k in range(y.shape[0]):
+            a = y[k]
+            v = V[k]
+            for i in range(start, stop):
+                x[i] += a * v[i]
+
+
+def combine(V: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Do ``x += y @ V[:len(y)]``; return x."""
+    parallel_for(_combine_blocks, x.shape[0], CHUNK, V, y.astype(x.dtype, copy=False), x)
+    return x

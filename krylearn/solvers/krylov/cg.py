@@ -1,0 +1,80 @@
+"""Conjugate gradients."""
+
+from __future__ import annotations
+
+from krylearn.interface import Reason, Solve, solve_with
+from krylearn.kernels.vector import axpby, dot, step
+
+
+def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None):
+    """Solve ``A x = b`` for Hermitian positive definite A by conjugate gradients.
+
+    Parameters
+    ----------
+    A : {sparse array, ndarray, LinearOperator, GridOperator}, shape (n, n)
+        Hermitian positive definite.
+    b : array, shape (n,), (n, 1) or (n, k)
+        Right-hand side, or k of them that advance together.
+    x0 : array, optional
+        Starting guess; 'Mb' means ``M @ b``. Zero by default. Never changed.
+    rtol, atol : float
+        Converged when the recomputed ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
+    maxiter : int, optional
+        Most iterations, ``10 n`` by default.
+    M : {LinearOperator, Preconditioner, sparse array, ndarray}, optional
+        Approximates the inverse of A: linear, Hermitian positive definite.
+    callback : callable, optional
+        Called as ``callback(xk)`` after each iteration with a read-only view of the iterate.
+        Raise StopIteration in it to end the solve.
+
+    Returns
+    -------
+    x : array
+        Shaped like b; (n,) where b is (n, 1), as in scipy.
+    info : SolveInfo
+        An int: 0 converged, >0 not converged, <0 breakdown; it carries the record.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On operands that are no numbers, do not fit, or an M that lacks a needed trait.
+
+    References
+    ----------
+    Hestenes and Stiefel (1952); Saad (2003), Iterative Methods for Sparse Linear Systems,
+    Algorithm 9.1.
+
+    Examples
+    --------
+    >>> import numpy as np, krylearn as kl
+    >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
+    >>> x, info = kl.cg(A, np.array([1.0, 2.0]), rtol=1e-10)
+    >>> info == 0, info.iterations
+    (True, 2)
+    """
+    return solve_with(
+        _cg, A, b, x0, method="cg", rtol=rtol, atol=atol, maxiter=maxiter, M=M, callback=callback,
+        needs=("linear", "symmetric", "positive_definite"),
+    )  # fmt: skip
+
+
+def _cg(s: Solve) -> None:
+    x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
+    while s.unsolved():
+        r, rnorm = s.r, s.rnorm
+        z = s.precondition(r, buffer)
+        rz = dot(r, z).real
+        p[:] = z
+        while s.running(rnorm):
+            pq = s.matvec_dot(p, q).real
+            if not rz > 0.0:
+                s.breakdown(Reason.INDEFINITE_M, rz)
+                break
+            if not pq > 0.0:
+                s.breakdown(Reason.INDEFINITE, pq)
+                break
+            rnorm = step(rz / pq, p, q, x, r)
+            z = s.precondition(r, buffer)
+            rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
+            axpby(1.0, z, rz / previous, p)
+            s.step(rnorm)
