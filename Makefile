@@ -6,7 +6,8 @@ BIN    := $(VENV)/bin
 .PHONY: demo test lint bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	    { apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -17,7 +18,7 @@ test: lint                 ## everything that CI runs
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready
-	$(BIN)/ruff check krylearn tests
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready      ## the speed figures of the README

@@ -33,15 +33,14 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
         ``info.method`` names the choice, ``info.choice`` says why.
     """
     A = matrix_like(A)
-    chosen, precond, why = _rule(A)
+    chosen, suited, why = _rule(A)
     if method == "auto":
         method = chosen
     else:
         why = "the method was given"
     if isinstance(M, str) and M == "auto":
-        M = precond if registry.find("method", method).target.startswith("solvers.krylov") else None
-        if method == "lsmr":
-            M = None
+        krylov = registry.find("method", method).target.startswith("solvers.krylov")
+        M = suited if krylov and method != "lsmr" else None
     label = f"{method}+{M}" if isinstance(M, str) else method
     if isinstance(M, str):
         try:
@@ -68,6 +67,7 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
 
 def _rule(A: Any) -> tuple[str, str | None, str]:
     """Return method, preconditioner and the reason for them."""
+    suited: str | None
     n = A.shape[0]
     if A.shape[0] != A.shape[1]:
         return "lsmr", None, "A is not square"
@@ -76,17 +76,16 @@ def _rule(A: Any) -> tuple[str, str | None, str]:
         diagonal = A.diagonal()
         positive = bool(np.all(diagonal.real > 0)) and not np.any(diagonal.imag)
         if hermitian and positive:
-            precond = "ic0" if sp.issparse(A) else "jacobi"
-            return "cg", precond, f"A ({n} x {n}) is Hermitian with a positive diagonal"
+            suited = "ic0" if sp.issparse(A) else "jacobi"
+            return "cg", suited, f"A ({n} x {n}) is Hermitian with a positive diagonal"
         if hermitian:
             return "minres", None, "A is Hermitian and not definite"
-        precond = "ilu0" if sp.issparse(A) and np.all(diagonal != 0) else None
-        return "gmres", precond, "A is not Hermitian"
+        suited = "ilu0" if sp.issparse(A) and np.all(diagonal != 0) else None
+        return "gmres", suited, "A is not Hermitian"
     if getattr(A, "symmetric", False):
         if getattr(A, "positive_definite", None) is False:
             return "minres", None, "A is a symmetric operator and not definite"
-        precond = "ssor" if hasattr(A, "grid") else None
-        return "cg", precond, "A is a symmetric operator"
+        return "cg", "ssor" if hasattr(A, "grid") else None, "A is a symmetric operator"
     return "gmres", None, "nothing is known of A but its products"
 
 

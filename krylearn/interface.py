@@ -352,9 +352,9 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         M = LinearOperator(A.shape, matvec=A.psolve, dtype=getattr(A, "dtype", float))
     A = matrix_like(A)
     if isinstance(M, str):
-        from krylearn.registry import preconditioner
+        from krylearn import registry
 
-        M = preconditioner(M, A)
+        M = registry.preconditioner(M, A)
     rows, n = (int(size) for size in A.shape)
     if square and rows != n:
         raise ValueError(f"{method} needs a square matrix, not {rows} x {n}; use lsmr")
@@ -381,7 +381,9 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     if M is not None and np.dtype(M.dtype).kind == "c":
         dtype = np.result_type(dtype, np.complex64)
     operator = as_operator(A, dtype)
-    preconditioner = Identity((n, n), dtype) if M is None else as_operator(M, dtype)
+    preconditioner: Operator = (
+        Identity((n, n), dtype) if M is None else as_operator(M, dtype)
+    )
     B = np.array(b.reshape(rows, -1).T, dtype=dtype, order="C")
     X = np.zeros((B.shape[0], n), dtype)
     if start is not None:

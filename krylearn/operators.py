@@ -194,8 +194,9 @@ def unsigned_indices(A: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return ``indptr`` and ``indices`` of a CSR matrix as unsigned views of one width."""
     small = max(A.nnz, *A.shape) < 2**31
     signed, unsigned = (np.int32, np.uint32) if small else (np.int64, np.uint64)
-    return tuple(
-        np.ascontiguousarray(part, dtype=signed).view(unsigned) for part in (A.indptr, A.indices)
+    return (
+        np.ascontiguousarray(A.indptr, dtype=signed).view(unsigned),
+        np.ascontiguousarray(A.indices, dtype=signed).view(unsigned),
     )
 
 

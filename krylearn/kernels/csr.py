@@ -69,3 +69,40 @@ def apply_block(indptr, indices, data, X: np.ndarray, Y: np.ndarray) -> np.ndarr
     """Do ``Y = A @ X`` for (n, k) blocks in C order; return Y."""
     parallel_for(_apply_block, Y.shape[0], GRAIN, indptr, indices, data, X, Y)
     return Y
+
+
+@jit
+def cg_steps(count, tolerance, indptr, indices, data, x, r, p, q, rr, norms):
+    """Do up to `count` iterations of conjugate gradients; return how many, r.r and the last p.Ap.
+
+    For matrices so small that a call from Python costs as much as the arithmetic. Writes the
+    residual norms into `norms`; stops before the step where p.Ap is not positive.
+    """
+    one = np.uint64(1)
+    n = x.shape[0]
+    pq = rr
+    for done in range(count):
+        pq = rr * 0
+        for i in range(np.uint64(0), np.uint64(n)):
+            total = x.dtype.type(0)
+            for k in range(indptr[i], indptr[i + one]):
+                total += data[k] * p[indices[k]]
+            q[i] = total
+            pq += (np.conj(p[i]) * total).real
+        if not pq > 0.0:
+            return done, rr, pq
+        alpha = x.dtype.type(rr / pq)
+        previous = rr
+        rr = pq * 0
+        for i in range(n):
+            x[i] += alpha * p[i]
+            t = r[i] - alpha * q[i]
+            r[i] = t
+            rr += t.real * t.real + t.imag * t.imag
+        beta = x.dtype.type(rr / previous)
+        for i in range(n):
+            p[i] = r[i] + beta * p[i]
+        norms[done] = np.sqrt(rr)
+        if not norms[done] > tolerance:
+            return done + 1, rr, pq
+    return count, rr, pq

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from krylearn.interface import Reason, Solve, solve_with
+from krylearn.kernels.csr import cg_steps
 from krylearn.kernels.vector import axpby, dot, step
+from krylearn.operators import CSROperator
+
+# Below this many unknowns a call from Python costs as much as an iteration's arithmetic.
+SMALL = 16384
 
 
 def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None):
@@ -59,6 +66,8 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
 
 
 def _cg(s: Solve) -> None:
+    if isinstance(s.A, CSROperator) and s.M.identity and s.n <= SMALL:
+        return _cg_small(s, s.A)
     x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
@@ -78,3 +87,24 @@ def _cg(s: Solve) -> None:
             rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
             axpby(1.0, z, rz / previous, p)
             s.step(rnorm)
+
+
+def _cg_small(s: Solve, A: CSROperator) -> None:
+    """The loop of `_cg` without M, many iterations a call."""
+    # One at a time where somebody watches; the arithmetic is the same.
+    most = 1 if s.callback is not None else 64
+    q, p, norms = s.empty(), s.empty(), np.empty(most)
+    while s.unsolved():
+        rnorm, rr = s.rnorm, s.rnorm**2
+        p[:] = s.r
+        while s.running(rnorm):
+            count, rr, pq = cg_steps(
+                min(most, s.maxiter - s.iterations), s.tolerance, *A.arrays, s.x, s.r, p, q, rr,
+                norms,
+            )  # fmt: skip
+            s.matvecs += count
+            for rnorm in norms[:count].tolist():
+                s.step(rnorm)
+            if not pq > 0.0:
+                s.matvecs += 1
+                s.breakdown(Reason.INDEFINITE, pq)
