@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from krylearn.kernels import csr
-from krylearn.kernels.vector import dot
+from krylearn.kernels import csr, diagonals
+from krylearn.kernels.vector import CHUNK, dot
 
 
 class Operator:
@@ -46,7 +46,13 @@ class Operator:
 
 
 class CSROperator(Operator):
-    """A matrix in compressed sparse row form; its arrays are viewed, never changed."""
+    """A matrix in compressed sparse row form; its arrays are viewed, never changed.
+
+    A large matrix that turns out to be banded like a structured grid's is copied by diagonals
+    once `PATIENCE` products have shown that this pays.
+    """
+
+    PATIENCE = 6
 
     def __init__(self, A: Any, dtype: Any) -> None:
         super().__init__(A.shape, dtype)
@@ -54,12 +60,24 @@ class CSROperator(Operator):
         self.arrays = (*unsigned, np.ascontiguousarray(A.data, dtype=self.dtype))
         self._matrix = A
         self._adjoint: tuple | None = None
+        self._products = 0
+        self._diagonals: tuple | None = None
 
     def apply(self, x, out):
+        if self._by_diagonals():
+            return diagonals.apply(*self._diagonals, x, out)
         return csr.apply(*self.arrays, x, out)
 
     def apply_dot(self, x, out):
+        if self._by_diagonals():
+            return diagonals.apply_dot(*self._diagonals, x, out)
         return csr.apply_dot(*self.arrays, x, out)
+
+    def _by_diagonals(self) -> bool:
+        self._products += 1
+        if self._products == self.PATIENCE and self.shape[0] >= CHUNK:
+            self._diagonals = diagonals.from_csr(*self.arrays, self.shape)
+        return self._diagonals is not None
 
     def apply_block(self, X, out):
         return csr.apply_block(*self.arrays, X, out)

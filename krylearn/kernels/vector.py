@@ -16,7 +16,7 @@ CHUNK = 65536
 @jit
 def _dot(lo, hi, x, y):
     total = x.dtype.type(0) * y.dtype.type(0)
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         total += np.conj(x[i]) * y[i]
     return total
 
@@ -24,7 +24,7 @@ def _dot(lo, hi, x, y):
 @jit
 def _norm2(lo, hi, x):
     total = x[:1].real[0] * 0
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         total += x[i].real * x[i].real + x[i].imag * x[i].imag
     return total
 
@@ -32,14 +32,14 @@ def _norm2(lo, hi, x):
 @jit
 def _axpy(lo, hi, alpha, x, y):
     a = x.dtype.type(alpha)
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         y[i] += a * x[i]
 
 
 @jit
 def _axpby(lo, hi, alpha, x, beta, y):
     a, b = x.dtype.type(alpha), x.dtype.type(beta)
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         y[i] = a * x[i] + b * y[i]
 
 
@@ -47,7 +47,7 @@ def _axpby(lo, hi, alpha, x, beta, y):
 def _step(lo, hi, alpha, p, q, x, r):
     a = x.dtype.type(alpha)
     total = x[:1].real[0] * 0
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         x[i] += a * p[i]
         t = r[i] - a * q[i]
         r[i] = t
@@ -58,7 +58,7 @@ def _step(lo, hi, alpha, p, q, x, r):
 @jit
 def _subtract(lo, hi, b, q, r):
     total = b[:1].real[0] * 0
-    for i in range(lo, hi):
+    for i in range(np.uint64(lo), np.uint64(hi)):
         t = b[i] - q[i]
         r[i] = t
         total += t.real * t.real + t.imag * t.imag
@@ -119,10 +119,10 @@ def _project_dots(lo, hi, V, j, w):
     for start in range(lo, hi, _BLOCK):
         stop = min(start + _BLOCK, hi)
         for k in range(j):
-            v = V[k]
+            v, part = V[k, start:stop], w[start:stop]
             total = w.dtype.type(0)
-            for i in range(start, stop):
-                total += np.conj(v[i]) * w[i]
+            for i in range(part.shape[0]):
+                total += np.conj(v[i]) * part[i]
             h[k] += total
     return h
 
@@ -133,9 +133,9 @@ def _project_blocks(lo, hi, V, j, h, w):
         stop = min(start + _BLOCK, hi)
         for k in range(j):
             a = h[k]
-            v = V[k]
-            for i in range(start, stop):
-                w[i] -= a * v[i]
+            v, part = V[k, start:stop], w[start:stop]
+            for i in range(part.shape[0]):
+                part[i] -= a * v[i]
 
 
 def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, float]:
@@ -175,9 +175,9 @@ def _combine_blocks(lo, hi, V, y, x):
         stop = min(start + _BLOCK, hi)
         for k in range(y.shape[0]):
             a = y[k]
-            v = V[k]
-            for i in range(start, stop):
-                x[i] += a * v[i]
+            v, part = V[k, start:stop], x[start:stop]
+            for i in range(part.shape[0]):
+                part[i] += a * v[i]
 
 
 def combine(V: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
