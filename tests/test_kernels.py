@@ -31,7 +31,7 @@ def threads(request):
 def test_vector_operations(dtype, threads):
     rng = np.random.default_rng(0)
     x, y, p, q = (draw(rng, SIZE, dtype) for _ in range(4))
-    tol = 200 * np.finfo(dtype).eps
+    tol = 200 * float(np.finfo(dtype).eps)
     assert vector.dot(x, y) == pytest.approx(np.vdot(x, y), rel=tol, abs=tol * SIZE)
     assert vector.norm(x) == pytest.approx(np.linalg.norm(x), rel=tol)
     expected = 0.5 * x + 2 * y
@@ -81,7 +81,7 @@ def test_products_with_a_matrix(dtype, threads):
     x = draw(rng, 40_000, dtype)
     y = np.empty_like(x)
     arrays = (*unsigned_indices(A), A.data)
-    tol = 100 * np.finfo(dtype).eps
+    tol = 100 * float(np.finfo(dtype).eps)
     assert np.allclose(csr.apply(*arrays, x, y), A @ x, rtol=tol, atol=tol)
     assert csr.apply_dot(*arrays, x, y) == pytest.approx(np.vdot(x, A @ x), rel=1e-4, abs=tol * 1e4)
     X = draw(rng, (40_000, 3), dtype)
@@ -108,7 +108,7 @@ def test_diagonals_equal_the_csr_product(n, dtype, threads):
         return
     x = draw(rng, n, dtype)
     y = np.empty_like(x)
-    tol = 50 * np.finfo(dtype).eps
+    tol = 50 * float(np.finfo(dtype).eps)
     assert np.allclose(diagonals.apply(*found, x, y), A @ x, rtol=tol, atol=tol)
     assert diagonals.apply_dot(*found, x, y) == pytest.approx(
         np.vdot(x, A @ x), rel=1e-4, abs=tol * n
