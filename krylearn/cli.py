@@ -1,0 +1,263 @@
+"""The command line: krylearn solve | bench | doctor | warmup.
+
+Heavy imports wait until a command needs them, so that ``krylearn --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+app = typer.Typer(
+    name="krylearn", no_args_is_help=True, add_completion=False,
+    help="Solve sparse linear systems, compare solvers, look after the installation.",
+)  # fmt: skip
+
+
+class _SuiteGroup(TyperGroup):
+    """`bench NAME` runs the suite NAME unless NAME is a command of bench."""
+
+    def resolve_command(self, ctx, args):
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            return "", self.commands["run"], args
+        return super().resolve_command(ctx, args)
+
+
+bench_app = typer.Typer(
+    cls=_SuiteGroup, no_args_is_help=True, subcommand_metavar="SUITE | COMMAND [ARGS]...",
+    help="Run a benchmark suite: `krylearn bench demo` (options: `krylearn bench demo --help`).",
+)
+app.add_typer(bench_app, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def make_console() -> Console:
+    """Return a console that is wide enough for tables when it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def fail(message: object, as_json: bool = False) -> typer.Exit:
+    """Print one line about bad input; return the exit to raise, of status 2."""
+    line = " ".join(str(message).split())
+    if as_json:
+        typer.echo(json.dumps({"error": line}))
+    else:
+        typer.echo(f"krylearn: {line}", err=True)
+    return typer.Exit(2)
+
+
+def to_json(value: Any) -> str:
+    """Return strict JSON: numbers that are not finite become null."""
+
+    def clean(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(key): clean(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [clean(entry) for entry in item]
+        if isinstance(item, float):
+            return float(item) if math.isfinite(item) else None
+        return str(item) if isinstance(item, Path) else item
+
+    return json.dumps(clean(value), indent=1)
+
+
+@app.command()
+def solve(
+    file: Annotated[Path, typer.Argument(help="Matrix Market file with A.")],
+    rhs: Annotated[Path | None, typer.Argument(help="b as .mtx, .npy or .txt; A @ ones if absent.")
+                   ] = None,
+    method: Annotated[str, typer.Option(help="A method's name, or auto.")] = "auto",
+    precond: Annotated[str, typer.Option(help="A preconditioner's name, auto or none.")] = "auto",
+    rtol: Annotated[float, typer.Option(help="Relative tolerance of the true residual.")] = 1e-8,
+    maxiter: Annotated[int | None, typer.Option(help="Most iterations.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write x: .npy, .mtx or .txt.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the residual history.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Solve A x = b. Exit status: 0 converged, 1 not converged, 2 bad input."""
+    from krylearn.benchmarks import files
+
+    console = make_console()
+    try:
+        files.check_outputs(out, plot)
+        A = files.read_matrix(file)
+        b, origin = files.read_rhs(rhs, A)
+        from krylearn.choose import solve as choose
+
+        M = None if precond == "none" else precond
+        if console.is_terminal and not as_json:
+            with console.status(f"solving {A.shape[0]:,} unknowns"):
+                x, info = choose(A, b, method=method, rtol=rtol, maxiter=maxiter, M=M)
+        else:
+            x, info = choose(A, b, method=method, rtol=rtol, maxiter=maxiter, M=M)
+        if out:
+            files.write_vector(out, x)
+        if plot:
+            files.plot_history(plot, info, rtol * files.size(b))
+    except (OSError, ValueError, TypeError, ImportError, ArithmeticError) as error:
+        raise fail(error, as_json) from None
+    except MemoryError:
+        raise fail("this machine has not enough memory for that", as_json) from None
+    relative = info.residual / (files.size(b) or 1.0)
+    record = {
+        "converged": info.converged, "info": int(info), "reason": info.reason.name.lower(),
+        "advice": info.reason.advice, "method": info.method,
+        "choice": getattr(info, "choice", ""), "unknowns": A.shape[1],
+        "rhs": origin, "iterations": info.iterations, "matvecs": info.matvecs,
+        "residual": float(info.residual), "relative_residual": float(relative),
+        "setup_seconds": info.setup_seconds, "solve_seconds": info.solve_seconds,
+        "out": out, "plot": plot,
+    }  # fmt: skip
+    if as_json:
+        typer.echo(to_json(record))
+    else:
+        for label, value in (
+            ("method", f"{info.method} ({record['choice']})"),
+            ("right side", origin),
+            ("reason", str(info.reason)),
+            ("iterations", f"{info.iterations:,}"),
+            ("matvecs", f"{info.matvecs:,}"),
+            ("residual", f"{info.residual:.3e}, relative {relative:.3e} (rtol {rtol:g})"),
+            ("time", f"set-up {info.setup_seconds:.3g} s, solve {info.solve_seconds:.3g} s"),
+            *([("solution", str(out))] if out else []),
+            *([("history", str(plot))] if plot else []),
+        ):
+            console.print(f"{label:<12}{value}", markup=False, soft_wrap=True)
+    raise typer.Exit(0 if info.converged else 1)
+
+
+@bench_app.command("run", hidden=True)
+def bench_run(
+    suite: Annotated[str, typer.Argument(help="demo, foundation, or the path of a .toml file.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file [results/SUITE.json].")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Keep finished rows.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds a row.", min=0.1)] = None,
+    runs: Annotated[int | None, typer.Option(help="Solves a row; the median counts.", min=1)
+                    ] = None,
+    only: Annotated[str | None, typer.Option(help="Pattern of case/method.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a suite: each method in a process of its own, results kept after each row."""
+    from krylearn.benchmarks.cases import load_suite
+    from krylearn.benchmarks.runner import select
+    from krylearn.benchmarks.show import run_and_show
+
+    try:
+        loaded = load_suite(suite, timeout=timeout, runs=runs)
+        if not select(loaded.jobs, only):
+            raise ValueError(f"nothing in {loaded.name} matches {only!r}")
+        path = out or Path("results") / f"{loaded.name}.json"
+        results = run_and_show(
+            None if as_json else make_console(), loaded, path, resume=resume, only=only
+        )
+    except (ValueError, OSError) as error:
+        raise fail(error, as_json) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; `krylearn bench {suite} --resume` goes on", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(to_json(results))
+
+
+@bench_app.command("plot")
+def bench_plot(
+    file: Annotated[Path, typer.Argument(help="A JSON file that bench wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Folder [beside the file].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw convergence curves, a performance profile and time against size."""
+    from krylearn.benchmarks.plot import save_plots
+    from krylearn.benchmarks.runner import read_results
+
+    try:
+        paths = save_plots(read_results(file), out or file.parent)
+    except (ValueError, OSError, ImportError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        typer.echo(to_json({"files": paths}))
+    elif not paths:
+        typer.echo("nothing to draw: no row has converged")
+    else:
+        for path in paths:
+            typer.echo(str(path))
+
+
+@bench_app.command("list")
+def bench_list(as_json: Json = False) -> None:
+    """Name the suites."""
+    from krylearn.benchmarks.cases import load_suite, suite_names
+
+    suites = [load_suite(name) for name in suite_names()]
+    if as_json:
+        typer.echo(to_json([{"name": s.name, "title": s.title, "rows": len(s.jobs)}
+                            for s in suites]))  # fmt: skip
+    else:
+        for s in suites:
+            typer.echo(f"{s.name:<14}{s.title} ({len(s.cases)} cases, {len(s.jobs)} rows)")
+
+
+@bench_app.command("kernels")
+def bench_kernels(
+    side: Annotated[int, typer.Option(help="Points along a cube's edge.", min=4)] = 128,
+    as_json: Json = False,
+) -> None:
+    """Bytes that each kernel must move, and the share of the triad's speed that it reaches."""
+    from krylearn.benchmarks import kernels, machine, report
+
+    facts = machine.machine_facts()
+    rows = kernels.measure_kernels(side)
+    if as_json:
+        typer.echo(to_json({"machine": facts, "side": side, "kernels": rows}))
+        return
+    console = make_console()
+    console.print(report.machine_line(facts))
+    console.print(report.kernel_table(rows, facts["triad_all_threads"]))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, how many threads, CUDA, the kernels' cache, memory bandwidth."""
+    from krylearn.benchmarks import machine, show
+
+    facts = machine.machine_facts()
+    directory, writable = machine.cache_directory()
+    devices, problem = machine.cuda_devices()
+    facts |= {"cache_directory": directory, "cache_writable": writable,
+              "cuda_devices": devices, "cuda_problem": problem}  # fmt: skip
+    if as_json:
+        typer.echo(to_json(facts))
+    else:
+        show.show_doctor(make_console(), facts)
+
+
+@app.command()
+def warmup(as_json: Json = False) -> None:
+    """Compile the kernels now, so that no later call has to wait."""
+    from krylearn.benchmarks import show
+    from krylearn.benchmarks.warm import tasks
+
+    report = show.run_tasks(None if as_json else make_console(), tasks())
+    if as_json:
+        typer.echo(to_json(report))
+    else:
+        done = len(report["done"])
+        typer.echo(f"{done} combinations are compiled, in {report['seconds']:.1f} s")
+        for name, reason in report["left_out"].items():
+            typer.echo(f"left out {name}: {reason}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
