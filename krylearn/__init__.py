@@ -18,6 +18,7 @@ _LAZY = {
     "Preconditioner": "operators",
     "Grid": "grid",
     "GridOperator": "grid",
+    "boundary_rhs": "grid",
     "solve": "choose",
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",

@@ -267,8 +267,8 @@ def as_operator(A: Any, dtype: Any) -> Operator:
     if isinstance(A, Preconditioner):
         same = np.dtype(A.dtype) == dtype
         return PreconditionerOperator(A, dtype) if same else WrappedOperator(A, dtype)
-    if hasattr(A, "apply_dot") and np.dtype(A.dtype) == dtype:  # a grid operator
-        return GridAdapter(A, dtype)
+    if hasattr(A, "apply_dot"):  # a grid operator
+        return GridAdapter(A.astype(dtype), dtype)
     return WrappedOperator(A, dtype)
 
 
