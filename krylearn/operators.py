@@ -278,6 +278,8 @@ class GridAdapter(Operator):
     def __init__(self, A: Any, dtype: Any) -> None:
         super().__init__(A.shape, dtype)
         self.wrapped = A
+        # Of a third party's grid operator the products are enough.
+        self.stencil = getattr(A, "_stencil", None)
         self.apply, self.apply_dot = A.apply, A.apply_dot  # type: ignore[method-assign]
 
     def adjoint(self, x, out):

@@ -56,6 +56,24 @@ def _step(lo, hi, alpha, p, q, x, r):
 
 
 @jit
+def _axpy_norm2(lo, hi, alpha, x, y):
+    a = x.dtype.type(alpha)
+    total = x[:1].real[0] * 0
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        t = y[i] + a * x[i]
+        y[i] = t
+        total += t.real * t.real + t.imag * t.imag
+    return total
+
+
+@jit
+def _axpbypcz(lo, hi, alpha, x, beta, y, gamma, z):
+    a, b, c = x.dtype.type(alpha), x.dtype.type(beta), x.dtype.type(gamma)
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        z[i] = a * x[i] + b * y[i] + c * z[i]
+
+
+@jit
 def _subtract(lo, hi, b, q, r):
     total = b[:1].real[0] * 0
     for i in range(np.uint64(lo), np.uint64(hi)):
@@ -73,10 +91,11 @@ def dot(x: np.ndarray, y: np.ndarray) -> Any:
 def norm(x: np.ndarray) -> float:
     """Return the Euclidean norm, safe where the squares over- or underflow."""
     square = parallel_sum(_norm2, x.shape[0], CHUNK, x)
-    return _root(square, x)
+    return root(square, x)
 
 
-def _root(square: float, x: np.ndarray) -> float:
+def root(square: float, x: np.ndarray) -> float:
+    """Return the norm of x, `square` being the plain sum of its squares."""
     # Near the ends of the exponent range the plain sum of squares is 0 or Inf: scale and redo.
     tiny, huge = (1e-290, 1e290) if x.real.dtype == np.float64 else (1e-30, 1e30)
     if tiny < square < huge or square != square or x.shape[0] == 0:
@@ -99,14 +118,26 @@ def axpby(alpha: Any, x: np.ndarray, beta: Any, y: np.ndarray) -> np.ndarray:
     return y
 
 
+def axpy_norm(alpha: Any, x: np.ndarray, y: np.ndarray) -> float:
+    """Do ``y += alpha * x``; return the norm of y."""
+    return root(parallel_sum(_axpy_norm2, x.shape[0], CHUNK, alpha, x, y), y)
+
+
+def axpbypcz(alpha: Any, x: np.ndarray, beta: Any, y: np.ndarray, gamma: Any,
+             z: np.ndarray) -> np.ndarray:  # fmt: skip
+    """Do ``z = alpha * x + beta * y + gamma * z``; return z."""
+    parallel_for(_axpbypcz, x.shape[0], CHUNK, alpha, x, beta, y, gamma, z)
+    return z
+
+
 def step(alpha: Any, p: np.ndarray, q: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
     """Do ``x += alpha * p; r -= alpha * q``; return the norm of r."""
-    return _root(parallel_sum(_step, x.shape[0], CHUNK, alpha, p, q, x, r), r)
+    return root(parallel_sum(_step, x.shape[0], CHUNK, alpha, p, q, x, r), r)
 
 
 def subtract(b: np.ndarray, q: np.ndarray, r: np.ndarray) -> float:
     """Do ``r = b - q``; return the norm of r."""
-    return _root(parallel_sum(_subtract, b.shape[0], CHUNK, b, q, r), r)
+    return root(parallel_sum(_subtract, b.shape[0], CHUNK, b, q, r), r)
 
 
 # Elements of w that stay in the first-level cache while a basis is passed over.
@@ -138,6 +169,11 @@ def _project_blocks(lo, hi, V, j, h, w):
                 part[i] -= a * v[i]
 
 
+def dots(V: np.ndarray, j: int, w: np.ndarray) -> np.ndarray:
+    """Return the inner products ``conj(V[:j]) @ w``."""
+    return parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+
+
 def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, float]:
     """Make `w` orthogonal to the first `j` rows of `V`, by classical Gram-Schmidt twice.
 
@@ -157,12 +193,12 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
         Norm of what is left.
     """
     before = norm(w)
-    h = parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+    h = dots(V, j, w)
     parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, h, w)
     after = norm(w)
     # "Twice is enough" (Kahan, in Parlett 1980), and once is when little was taken away.
     if after < 0.7071 * before:
-        again = parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+        again = dots(V, j, w)
         parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, again, w)
         h = h + again
         after = norm(w)

@@ -6,8 +6,9 @@ import numpy as np
 
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.csr import cg_steps
-from krylearn.kernels.vector import axpby, dot, step
-from krylearn.operators import CSROperator
+from krylearn.kernels.stencil import Stencil
+from krylearn.kernels.vector import axpby, axpy, dot, step
+from krylearn.operators import CSROperator, GridAdapter
 
 # Below this many unknowns a call from Python costs as much as an iteration's arithmetic.
 SMALL = 16384
@@ -68,6 +69,8 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
 def _cg(s: Solve) -> None:
     if isinstance(s.A, CSROperator) and s.M.identity and s.n <= SMALL:
         return _cg_small(s, s.A)
+    if isinstance(s.A, GridAdapter) and s.M.identity and s.A.stencil and s.A.stencil.fuses:
+        return _cg_fused(s, s.A.stencil)
     x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
@@ -108,3 +111,27 @@ def _cg_small(s: Solve, A: CSROperator) -> None:
             if not pq > 0.0:
                 s.matvecs += 1
                 s.breakdown(Reason.INDEFINITE, pq)
+
+
+def _cg_fused(s: Solve, A: Stencil) -> None:
+    """The loop of `_cg` without M, in two passes over memory an iteration; x lags by a step."""
+    x, p = s.x, s.empty()
+    while s.unsolved():
+        r, rnorm = s.r, s.rnorm
+        p[:] = 0
+        alpha = beta = 0.0
+        while s.running(rnorm):
+            pq = A.direction(alpha, beta, r, p, x).real
+            alpha = 0.0
+            s.matvecs += 1
+            if not pq > 0.0:
+                s.breakdown(Reason.INDEFINITE, pq)
+                break
+            previous, alpha = rnorm, rnorm**2 / pq
+            rnorm = A.descend(alpha, p, r)
+            beta = (rnorm / previous) ** 2
+            if s.callback is not None:
+                axpy(alpha, p, x)
+                alpha = 0.0
+            s.step(rnorm)
+        axpy(alpha, p, x)
