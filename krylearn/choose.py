@@ -51,9 +51,9 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
     function = registry.find("method", method).load()
     if M is not None:
         options["M"] = M
-    x, info = function(
-        A, b, x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, **options
-    )
+    if atol or method != "lsmr":  # whose own atol is another thing
+        options["atol"] = atol
+    x, info = function(A, b, x0=x0, rtol=rtol, maxiter=maxiter, callback=callback, **options)
     if not info.converged and chosen == method == "cg" and info.reason.name.startswith("INDEF"):
         # A symmetric matrix with a positive diagonal need not be definite: try again, safely.
         x, info = registry.find("method", "minres").load()(
@@ -83,7 +83,8 @@ def _rule(A: Any) -> tuple[str, str | None, str]:
         suited = "ilu0" if sp.issparse(A) and np.all(diagonal != 0) else None
         return "gmres", suited, "A is not Hermitian"
     if getattr(A, "symmetric", False):
-        if getattr(A, "positive_definite", None) is False:
+        singular = getattr(A, "nullspace", None) is not None
+        if getattr(A, "positive_definite", None) is False and not singular:
             return "minres", None, "A is a symmetric operator and not definite"
         return "cg", "ssor" if hasattr(A, "grid") else None, "A is a symmetric operator"
     return "gmres", None, "nothing is known of A but its products"

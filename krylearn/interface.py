@@ -24,6 +24,7 @@ class Reason(enum.Enum):
     """Why a solve ended; ``.advice`` says what to do next, ``.code`` is the sign of ``info``."""
 
     CONVERGED = (0, "the true residual is within tolerance")
+    LEAST_SQUARES = (0, "x minimises the residual, which is not zero: b is outside A's range")
     MAXITER = (1, "the iteration limit was reached: raise maxiter, or give a preconditioner M")
     STAGNATED = (
         1,
@@ -32,8 +33,12 @@ class Reason(enum.Enum):
         "restart, or a preconditioner M)",
     )
     STOPPED = (1, "the callback raised StopIteration")
-    DIVERGED = (1, "the residual grew without bound: this splitting does not converge for A; use "
-                   "it as a preconditioner M inside a Krylov method")  # fmt: skip
+    ILL_CONDITIONED = (1, "the condition number exceeds conlim: raise it, or use damp")
+    DIVERGED = (
+        1,
+        "the residual grew without bound: A is singular or not of the kind that the method needs "
+        "(use gmres or lsmr), or its splitting does not converge (use it as a preconditioner M)",
+    )
     BREAKDOWN = (-1, "a scalar of the recurrence vanished: use gmres, or another x0")
     INDEFINITE = (-2, "A is not Hermitian positive definite: use minres (Hermitian) or gmres")
     INDEFINITE_M = (-3, "M is not Hermitian positive definite: use gmres or fgmres with this M")
@@ -42,7 +47,7 @@ class Reason(enum.Enum):
     NONFINITE_START = (-6, "x0 holds NaN or Inf")
     NONFINITE_OPERATOR = (-7, "A holds or produced NaN or Inf")
     NONFINITE_PRECONDITIONER = (-8, "M produced NaN or Inf")
-    OVERFLOW = (-9, "the iteration overflowed: scale the system, or use gmres")
+    OVERFLOW = (-9, "the iteration over- or underflowed: scale the system, or use gmres")
 
     def __init__(self, code: int, advice: str) -> None:
         self.code = code
@@ -55,18 +60,21 @@ class Reason(enum.Enum):
 class SolveInfo(int):
     """The outcome of a solve: scipy's integer ``info``, carrying the record of the run.
 
-    The integer is 0 when converged, the number of iterations (at least 1) when not converged,
-    and negative on a breakdown.
+    The integer is 0 when converged, the number of iterations (at least 1; cycles where `maxiter`
+    counts those) when not converged, and negative on a breakdown.
 
     Attributes
     ----------
     converged : bool
-        The recomputed true residual is within ``max(rtol * norm(b), atol)``.
+        The recomputed true residual is within ``max(rtol * norm(b), atol)``; for `lsmr` also:
+        that of the normal equations is within its tolerance.
     reason : Reason
         Why the solve ended, with advice.
     iterations, matvecs, precond_applies : int
         Steps of the method; products with A (and its adjoint), the check of the residual
         included; applications of M.
+    cycle : int
+        Iterations that `maxiter` counts as one.
     residuals : (iterations + 1,) ndarray
         History of the residual norm, the first entry being that of `x0`.
     residual : float
@@ -85,6 +93,7 @@ class SolveInfo(int):
     iterations: int
     matvecs: int
     precond_applies: int
+    cycle: int
     residuals: np.ndarray
     residual: float
     setup_seconds: float
@@ -93,12 +102,13 @@ class SolveInfo(int):
     columns: tuple[SolveInfo, ...]
 
     def __new__(cls, reason: Reason, **record: Any) -> SolveInfo:
-        code = reason.code if reason.code <= 0 else max(1, record["iterations"])
+        cycles = -(-record["iterations"] // record.setdefault("cycle", 1))
+        code = reason.code if reason.code <= 0 else max(1, cycles)
         self = super().__new__(cls, code)
         self.columns = ()
         self.__dict__.update(record)
         self.reason = reason
-        self.converged = reason is Reason.CONVERGED
+        self.converged = reason.code == 0
         return self
 
     def __reduce__(self):
@@ -137,6 +147,10 @@ class Solve:
     tolerance : float
         ``max(rtol * norm(b), atol)``.
     maxiter : int
+    pass_start : int
+        `iterations` when `unsolved` last returned.
+    cycle : int
+        Iterations that the user's `maxiter` counts as one.
     """
 
     def __init__(self, A: Operator, b: np.ndarray, x: np.ndarray, M: Operator, *,
@@ -144,18 +158,20 @@ class Solve:
                  callback: Callable | None) -> None:  # fmt: skip
         self.A, self.M, self.b, self.x = A, M, b, x
         self.dtype = b.dtype
-        self.n = b.shape[0]
+        self.n = x.shape[0]
         self.r = np.empty_like(b)
         self.bnorm = norm(b)
         self.tolerance = max(float(rtol) * self.bnorm, float(atol))
         self.maxiter = maxiter
         self.callback = callback
         self.iterations = self.matvecs = self.precond_applies = 0
+        self.cycle = 1
         self.residuals: list[float] = []
         self.reason: Reason | None = None
         self.rnorm = math.inf
-        self._passes = 0
+        self._passes = self.pass_start = 0
         self._start_is_zero = not np.any(x)
+        self._hopeless = math.inf
         self._x_readonly = x.view()
         self._x_readonly.flags.writeable = False
 
@@ -169,13 +185,16 @@ class Solve:
         previous, self.rnorm = self.rnorm, self._true_residual()
         if self._passes == 0:
             self.residuals.append(self.rnorm)
+            # No digit of x is worth anything once the residual has grown so much.
+            self._hopeless = max(self.rnorm, self.bnorm) / np.finfo(self.dtype).eps
         else:
             self.residuals[-1] = self.rnorm
         self._passes += 1
-        if self.rnorm <= self.tolerance:
-            self.reason = Reason.CONVERGED
-        elif not math.isfinite(self.rnorm):
+        self.pass_start = self.iterations
+        if not math.isfinite(self.rnorm):
             self.reason = self._diagnose()
+        elif self.rnorm <= self.tolerance:
+            self.reason = Reason.CONVERGED
         elif self.reason is None:
             if self.iterations >= self.maxiter:
                 self.reason = Reason.MAXITER
@@ -186,18 +205,28 @@ class Solve:
 
     def running(self, rnorm: float) -> bool:
         """Return whether a pass goes on, `rnorm` being the recurrence's residual norm."""
+        if self._hopeless < rnorm < math.inf and self.reason is None:
+            self.reason = Reason.DIVERGED
         return (
             self.tolerance < rnorm < math.inf
             and self.iterations < self.maxiter
             and self.reason is None
         )
 
-    def step(self, rnorm: float, x: Any = None) -> None:
-        """Count one iteration, note its residual norm, call the user's callback."""
+    def count(self, rnorm: float) -> None:
+        """Count one iteration and note its residual norm."""
         self.iterations += 1
         self.residuals.append(rnorm)
+
+    def step(self, rnorm: float) -> None:
+        """Count one iteration that has updated `x`; show it to the user's callback."""
+        self.count(rnorm)
+        self.show()
+
+    def show(self) -> None:
+        """Call the user's callback with the iterate."""
         if self.callback is not None:
-            self.call_back(self._x_readonly if x is None else x)
+            self.call_back(self._x_readonly)
 
     def call_back(self, value: Any) -> None:
         """Hand `value` to the callback; a StopIteration from it ends the solve."""
@@ -209,10 +238,17 @@ class Solve:
 
     def breakdown(self, reason: Reason, *scalars: Any) -> None:
         """End the solve: `scalars` made the recurrence break (NaN among them says why)."""
-        if all(np.isfinite(value) for value in scalars):
-            self.reason = reason
-        else:
-            self.reason = self._diagnose()
+        if self.reason is None:
+            finite = all(np.isfinite(value) for value in scalars)
+            self.reason = reason if finite else self._diagnose()
+
+    def near_breakdown(self, *scalars: Any, reason: Reason = Reason.BREAKDOWN) -> None:
+        """Give up the pass, `scalars` being useless; end the solve if the pass made no step.
+
+        The next pass starts from the true residual with a new Krylov space.
+        """
+        if self.iterations == self.pass_start or not all(np.isfinite(v) for v in scalars):
+            self.breakdown(reason, *scalars)
 
     # -- what a loop does ------------------------------------------------------------------
 
@@ -280,7 +316,15 @@ class Solve:
             setup_seconds=setup_seconds,
             solve_seconds=solve_seconds,
             method=method,
+            cycle=self.cycle,
         )
+
+
+def print_history(info: SolveInfo) -> None:
+    """Print the residual norms, one iteration a line, and how the solve ended."""
+    for k, rnorm in enumerate(info.residuals):
+        print(f"{k:6d}  {rnorm:.6e}")
+    print(f"{info.method}: {info.reason}")
 
 
 # -- arguments -------------------------------------------------------------------------------

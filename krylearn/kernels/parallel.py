@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numpy as np
 
 # Keeps NaN and Inf meaningful (unlike fastmath=True) and still lets reductions vectorise.
 _FASTMATH = {"reassoc", "contract"}
@@ -120,7 +121,7 @@ def parallel_sum(kernel: Callable, n: int, chunk: int, *args: Any) -> Any:
     The chunks depend on `n` alone, so the result is the same for any number of threads.
     """
     if n <= chunk:
-        return kernel(0, n, *args)
+        return _scalar(kernel(0, n, *args))
     cuts = list(range(0, n, chunk)) + [n]
     count = len(cuts) - 1
     parts = min(_threads, count)
@@ -141,4 +142,11 @@ def parallel_sum(kernel: Callable, n: int, chunk: int, *args: Any) -> Any:
     total = sums[0]
     for value in sums[1:]:
         total += value
-    return total
+    return _scalar(total)
+
+
+def _scalar(value: Any) -> Any:
+    """Return NumPy's scalar for Python's, which raises where it overflows or divides by zero."""
+    if isinstance(value, float):
+        return np.float64(value)
+    return np.complex128(value) if isinstance(value, complex) else value

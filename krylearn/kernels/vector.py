@@ -37,6 +37,13 @@ def _axpy(lo, hi, alpha, x, y):
 
 
 @jit
+def _scale(lo, hi, alpha, x, y):
+    a = x.dtype.type(alpha)
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        y[i] = a * x[i]
+
+
+@jit
 def _axpby(lo, hi, alpha, x, beta, y):
     a, b = x.dtype.type(alpha), x.dtype.type(beta)
     for i in range(np.uint64(lo), np.uint64(hi)):
@@ -99,16 +106,22 @@ def root(square: float, x: np.ndarray) -> float:
     # Near the ends of the exponent range the plain sum of squares is 0 or Inf: scale and redo.
     tiny, huge = (1e-290, 1e290) if x.real.dtype == np.float64 else (1e-30, 1e30)
     if tiny < square < huge or square != square or x.shape[0] == 0:
-        return math.sqrt(square)
+        return np.sqrt(square)
     largest = float(np.max(np.abs(x)))
     if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    return largest * float(np.linalg.norm(x / x.real.dtype.type(largest)))
+        return np.float64(largest)
+    return largest * np.float64(np.linalg.norm(x / x.real.dtype.type(largest)))
 
 
 def axpy(alpha: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Do ``y += alpha * x``; return y."""
     parallel_for(_axpy, x.shape[0], CHUNK, alpha, x, y)
+    return y
+
+
+def scale(alpha: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Do ``y = alpha * x``, whatever y held; return y."""
+    parallel_for(_scale, x.shape[0], CHUNK, alpha, x, y)
     return y
 
 
