@@ -72,23 +72,64 @@ def apply_block(indptr, indices, data, X: np.ndarray, Y: np.ndarray) -> np.ndarr
 
 
 @jit
-def cg_steps(count, tolerance, indptr, indices, data, x, r, p, q, rr, norms):
-    """Do up to `count` iterations of conjugate gradients; return how many, r.r and the last p.Ap.
+def small_diagonals(indptr, indices, data, offsets, values):
+    """Write a square matrix by diagonals; return how many there are, 0 where it has too many.
 
-    For matrices so small that a call from Python costs as much as the arithmetic. Writes the
-    residual norms into `norms`; stops before the step where p.Ap is not positive.
+    Parameters
+    ----------
+    indptr, indices, data : arrays
+        The matrix in CSR form.
+    offsets : (most,) int64 array
+        Column minus row of each diagonal found.
+    values : (most, n) array of zeros
+        ``values[d, i]`` is the entry in row i.
     """
     one = np.uint64(1)
-    n = x.shape[0]
+    count = 0
+    for i in range(np.uint64(0), np.uint64(values.shape[1])):
+        for k in range(indptr[i], indptr[i + one]):
+            offset = np.int64(indices[k]) - np.int64(i)
+            d = 0
+            while d < count and offsets[d] != offset:
+                d += 1
+            if d == offsets.shape[0]:
+                return 0
+            if d == count:
+                offsets[d] = offset
+                count += 1
+            values[d, i] += data[k]
+    return count
+
+
+@jit
+def cg_steps(count, tolerance, indptr, indices, data, offsets, values, x, r, p, q, rr, norms):
+    """Do up to `count` iterations of conjugate gradients; return how many, r.r and the last p.Ap.
+
+    For matrices so small that a call from Python costs as much as the arithmetic. The product is
+    by diagonals where `offsets` has any. Writes the residual norms into `norms`; stops before the
+    step where p.Ap is not positive.
+    """
+    one = np.uint64(1)
+    n = np.int64(x.shape[0])
     pq = rr
     for done in range(count):
         pq = rr * 0
-        for i in range(np.uint64(0), np.uint64(n)):
-            total = x.dtype.type(0)
-            for k in range(indptr[i], indptr[i + one]):
-                total += data[k] * p[indices[k]]
-            q[i] = total
-            pq += (np.conj(p[i]) * total).real
+        if offsets.shape[0] > 0:
+            q[:] = 0
+            for d in range(offsets.shape[0]):
+                first, last = max(0, -offsets[d]), min(n, n - offsets[d])
+                part, a = q[first:last], values[d, first:last]
+                shifted = p[first + offsets[d] : last + offsets[d]]
+                for i in range(part.shape[0]):
+                    part[i] += a[i] * shifted[i]
+        else:
+            for i in range(np.uint64(0), np.uint64(n)):
+                total = x.dtype.type(0)
+                for k in range(indptr[i], indptr[i + one]):
+                    total += data[k] * p[indices[k]]
+                q[i] = total
+        for i in range(n):
+            pq += (np.conj(p[i]) * q[i]).real
         if not pq > 0.0:
             return done, rr, pq
         alpha = x.dtype.type(rr / pq)

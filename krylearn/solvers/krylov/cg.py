@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from krylearn.interface import Reason, Solve, solve_with
-from krylearn.kernels.csr import cg_steps
+from krylearn.kernels.csr import cg_steps, small_diagonals
 from krylearn.kernels.stencil import Stencil
 from krylearn.kernels.vector import axpby, axpy, dot, step
 from krylearn.operators import CSROperator, GridAdapter
 
 # Below this many unknowns a call from Python costs as much as an iteration's arithmetic.
 SMALL = 16384
+# A 3-D 7-point matrix has 7; with more, zeros fill much of them.
+MOST_DIAGONALS = 9
 
 
 def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None):
@@ -97,17 +99,21 @@ def _cg_small(s: Solve, A: CSROperator) -> None:
     # One at a time where somebody watches; the arithmetic is the same.
     most = 1 if s.callback is not None else 64
     q, p, norms = s.empty(), s.empty(), np.empty(most)
+    offsets, values = np.empty(MOST_DIAGONALS, np.int64), np.zeros((MOST_DIAGONALS, s.n), s.dtype)
+    found = small_diagonals(*A.arrays, offsets, values)
+    diagonals = offsets[:found], values[:found]
     while s.unsolved():
         rnorm, rr = s.rnorm, s.rnorm**2
         p[:] = s.r
         while s.running(rnorm):
             count, rr, pq = cg_steps(
-                min(most, s.maxiter - s.iterations), s.tolerance, *A.arrays, s.x, s.r, p, q, rr,
-                norms,
+                min(most, s.maxiter - s.iterations), s.tolerance, *A.arrays, *diagonals, s.x, s.r,
+                p, q, rr, norms,
             )  # fmt: skip
             s.matvecs += count
             for rnorm in norms[:count].tolist():
-                s.step(rnorm)
+                s.count(rnorm)
+            s.show()
             if not pq > 0.0:
                 s.matvecs += 1
                 s.breakdown(Reason.INDEFINITE, pq)
