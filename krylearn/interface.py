@@ -151,6 +151,8 @@ class Solve:
         `iterations` when `unsolved` last returned.
     cycle : int
         Iterations that the user's `maxiter` counts as one.
+    extra : dict
+        What else the record shall carry.
     """
 
     def __init__(self, A: Operator, b: np.ndarray, x: np.ndarray, M: Operator, *,
@@ -166,6 +168,7 @@ class Solve:
         self.callback = callback
         self.iterations = self.matvecs = self.precond_applies = 0
         self.cycle = 1
+        self.extra: dict[str, Any] = {}
         self.residuals: list[float] = []
         self.reason: Reason | None = None
         self.rnorm = math.inf
@@ -317,6 +320,7 @@ class Solve:
             solve_seconds=solve_seconds,
             method=method,
             cycle=self.cycle,
+            **self.extra,
         )
 
 
@@ -342,6 +346,13 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     if values.dtype.kind not in "biufc":
         raise TypeError(f"{name} holds {values.dtype} elements; numbers are needed")
     return values
+
+
+def not_negative(**settings: Any) -> None:
+    """Raise ValueError unless all settings are numbers that are not negative."""
+    for name, value in settings.items():
+        if not (isinstance(value, (int, float, np.number)) and value >= 0):
+            raise ValueError(f"{name} must be a number >= 0, not {value!r}")
 
 
 def _check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -> Any:
@@ -405,9 +416,7 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     b = _numbers(b, "b")
     if b.shape not in ((rows,), (rows, 1)) and not (b.ndim == 2 and b.shape[0] == rows):
         raise ValueError(f"b has shape {b.shape}; A needs ({rows},) or ({rows}, k)")
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if not (isinstance(value, (int, float, np.number)) and value >= 0):
-            raise ValueError(f"{name} must be a number >= 0, not {value!r}")
+    not_negative(rtol=rtol, atol=atol)
     if maxiter is not None and (maxiter != int(maxiter) or maxiter < 0):
         raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
     if M is not None:

@@ -8,6 +8,7 @@ through memory once for all columns. A column that is done drops out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ def run_together(make: Callable[[Operator, Operator, int], Any], run: Callable[[
         group = [
             make(_Asking(A), _Asking(M), j) for j in range(first, min(first + GROUP, columns))
         ]
-        _run_group([greenlet(run) for _ in group], group)
+        loops = [greenlet(run) for _ in group]
+        for loop in loops:
+            loop.gr_context = copy_context()  # NumPy's error state among others
+        _run_group(loops, group)
         solves += group
     return solves
 

@@ -13,6 +13,7 @@ reduction then runs six times slower.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -21,18 +22,32 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 
 # Keeps NaN and Inf meaningful (unlike fastmath=True) and still lets reductions vectorise.
 _FASTMATH = {"reassoc", "contract"}
 
 
+class _Cache(FunctionCache):
+    """Numba's cache on disk; a directory that is full or has gone costs time, not the answer."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except OSError:
+            return None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def jit(function: Callable) -> Callable:
     """Compile a kernel: no GIL, cached on disk where the cache directory can be written."""
-    options: dict[str, Any] = dict(nogil=True, fastmath=_FASTMATH, error_model="numpy")
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba: "cannot cache function: no locator available"
-        return numba.njit(**options)(function)
+    dispatcher = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # numba: "cannot cache function: no locator available"
+        dispatcher._cache = _Cache(function)
+    return dispatcher
 
 
 class _Pool:

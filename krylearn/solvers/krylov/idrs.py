@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from krylearn.interface import Solve, solve_with
-from krylearn.kernels.vector import axpby, axpy, axpy_norm, combine, dot, dots, norm
+from krylearn.kernels.vector import axpby, axpy, axpy_norm, combine, dot, dots, norm, scale
 
 # Below this cosine of the angle between r and A r the step is lengthened: Sleijpen and van der
 # Vorst (1995), "maintaining convergence".
@@ -72,7 +72,7 @@ def _idrs(s: Solve, size: int) -> None:
     size = min(size, s.n)
     P = _shadow_space(size, s.n, s.dtype)
     x, G, U = s.x, s.empty(size, s.n), s.empty(size, s.n)
-    v, t, buffer = s.empty(), s.empty(), s.empty()
+    v, t, buffer, direction = s.empty(), s.empty(), s.empty(), s.empty()
     accurate = np.result_type(s.dtype, np.float64)
     eps = float(np.finfo(s.dtype).eps)
     while s.unsolved():
@@ -89,7 +89,7 @@ def _idrs(s: Solve, size: int) -> None:
                 v[:] = r
                 combine(G[k:], -c, v)
                 z = s.precondition(v, buffer)
-                direction = omega * z
+                scale(omega, z, direction)
                 combine(U[k:], c, direction)
                 g = s.matvec(direction, t)
                 h = dots(P, size, g).astype(accurate)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from krylearn.interface import Reason, Solve, print_history, solve_with
+from krylearn.interface import Reason, Solve, not_negative, print_history, solve_with
 from krylearn.kernels.vector import axpby, axpy, norm, scale, subtract
 from krylearn.operators import matrix_like
 
@@ -64,31 +64,22 @@ def lsmr(A, b, damp=0.0, atol=1e-6, btol=1e-6, conlim=1e8, maxiter=None, show=Fa
     >>> np.allclose(x, [1.0, -1.0]), info.reason.name
     (True, 'CONVERGED')
     """
+    not_negative(damp=damp, atol=atol, btol=btol, conlim=conlim)
     if rtol is not None:
         atol = btol = rtol
-    for name, value in (("damp", damp), ("atol", atol), ("conlim", conlim)):
-        if not value >= 0:
-            raise ValueError(f"{name} must be a number >= 0, not {value!r}")
     A = matrix_like(A)
     m, n = A.shape
     right = b
     if damp > 0:
         A, right = _damped(A, b, damp, x0)
-    estimates: list[dict] = []
     x, info = solve_with(
-        lambda s: estimates.append(_lsmr(s, float(atol), float(conlim))), A, right, x0,
-        method="lsmr", rtol=btol, atol=0.0, maxiter=min(m, n) if maxiter is None else maxiter,
-        callback=callback, square=False,
+        lambda s: _lsmr(s, float(atol), float(conlim)), A, right, x0, method="lsmr", rtol=btol,
+        maxiter=min(m, n) if maxiter is None else maxiter, callback=callback, square=False,
     )  # fmt: skip
-    records = info.columns or (info,)
-    for record, estimate in zip(records, estimates):
-        record.__dict__.update(estimate)
-    if info.columns:
-        worst = max(records, key=lambda record: (not record.converged, record.residual))
-        info.__dict__.update({k: worst.__dict__[k] for k in estimates[0]})
-    elif not estimates:  # b was zero
-        zeros = dict.fromkeys(("normr", "normar", "norma", "conda", "normx"), 0.0)
-        info.__dict__.update(istop=0, itn=0, **zeros)
+    for record in (info, *info.columns):
+        if not hasattr(record, "istop"):  # b was zero
+            record.__dict__.update(istop=0, itn=0, normr=0.0, normar=0.0, norma=0.0, conda=0.0,
+                                   normx=0.0)  # fmt: skip
     if show:
         print_history(info)
     return x, info
@@ -109,18 +100,17 @@ def _damped(A, b, damp: float, x0):
     return stacked, np.concatenate([b, below])
 
 
-def _lsmr(s: Solve, atol: float, conlim: float) -> dict:
-    """Run the method; return scipy's estimates."""
+def _lsmr(s: Solve, atol: float, conlim: float) -> None:
     x = s.x
     u, Av, v, h, hbar = np.empty_like(s.b), np.empty_like(s.b), s.empty(), s.empty(), s.empty()
     Au = s.empty()
-    norm2A, condition, normar = 0.0, 1.0, 0.0
+    # gradient: norm(A^H r) / norm(r)
+    normA, condition, gradient = 0.0, 1.0, 0.0
     while s.unsolved():
-        rnorm = s.rnorm
-        # Golub-Kahan: beta u = r, alpha v = A^H u.
+        start = rnorm = s.rnorm
+        # Golub-Kahan: u = r / norm(r), alpha v = A^H u. The recurrences are those of A x = u.
         scale(1.0 / rnorm, s.r, u)
-        alpha = norm(s.adjoint(u, v))
-        normar = alpha * rnorm
+        alpha = gradient = norm(s.adjoint(u, v))
         if alpha == 0.0:
             s.reason = Reason.LEAST_SQUARES
             continue
@@ -129,23 +119,22 @@ def _lsmr(s: Solve, atol: float, conlim: float) -> dict:
             continue
         scale(1.0 / alpha, v, v)
         h[:], hbar[:] = v, 0
-        zetabar, alphabar, rho, rhobar, cbar, sbar = normar, alpha, 1.0, 1.0, 1.0, 0.0
-        residual = _ResidualNorm(rnorm)
-        norm2A, largest, smallest = max(norm2A, alpha**2), 0.0, math.inf
-        while s.running(rnorm) and normar > 0.5 * atol * math.sqrt(norm2A) * rnorm:
+        zetabar, alphabar, rho, rhobar, cbar, sbar = alpha, alpha, 1.0, 1.0, 1.0, 0.0
+        residual = _ResidualNorm()
+        normA, largest, smallest = max(normA, alpha), 0.0, math.inf
+        while s.running(rnorm) and gradient > 0.5 * atol * normA:
             axpby(1.0, s.matvec(v, Av), -alpha, u)
             beta = norm(u)
             if beta > 0.0:
                 scale(1.0 / beta, u, u)
             axpby(1.0, s.adjoint(u, Au), -beta, v)
-            norm2A += beta**2
             alpha = norm(v)
-            norm2A += alpha**2
-            if alpha > 0.0:
-                scale(1.0 / alpha, v, v)
             if not math.isfinite(alpha):
                 s.breakdown(Reason.OVERFLOW, alpha)
                 break
+            if alpha > 0.0:
+                scale(1.0 / alpha, v, v)
+            normA = math.hypot(normA, alpha, beta)
             rho_last, (c, sine, rho) = rho, _rotation(alphabar, beta)
             theta_next, alphabar = sine * alpha, c * alpha
             rhobar_last, theta, before = rhobar, sbar * rho, cbar * rho
@@ -153,13 +142,13 @@ def _lsmr(s: Solve, atol: float, conlim: float) -> dict:
             if rhobar == 0.0 or rho == 0.0:
                 break
             zeta, zetabar = cbar * zetabar, -sbar * zetabar
-            axpby(1.0, h, -theta * rho / (rho_last * rhobar_last), hbar)
-            axpy(zeta / (rho * rhobar), hbar, x)
+            axpby(1.0, h, -(theta / rho_last) * (rho / rhobar_last), hbar)
+            axpy(start * (zeta / rho) / rhobar, hbar, x)
             axpby(1.0, v, -theta_next / rho, h)
-            rnorm, normar = residual.update(c, sine, theta, rhobar, zeta), abs(zetabar)
-            largest = max(largest, rhobar_last) if s.iterations > s.pass_start else largest
+            rnorm = start * residual.update(c, sine, theta, rhobar, zeta)
+            gradient = abs(zetabar) * start / rnorm if rnorm else 0.0
             if s.iterations > s.pass_start:
-                smallest = min(smallest, rhobar_last)
+                largest, smallest = max(largest, rhobar_last), min(smallest, rhobar_last)
             condition = max(largest, before) / min(smallest, before) if before else math.inf
             s.step(rnorm)
             if 0.0 < conlim < condition:
@@ -167,14 +156,15 @@ def _lsmr(s: Solve, atol: float, conlim: float) -> dict:
         if s.reason is None and rnorm > s.tolerance:
             # The recurrence may say so; x has to.
             rnorm = subtract(s.b, s.matvec(x, Av), Av)
-            normar = norm(s.adjoint(Av, Au))
-            if normar <= atol * math.sqrt(norm2A) * rnorm:
+            scale(1.0 / rnorm, Av, Av)
+            gradient = norm(s.adjoint(Av, Au))
+            if gradient <= atol * normA:
                 s.reason = Reason.LEAST_SQUARES
     stops = {Reason.CONVERGED: 1, Reason.LEAST_SQUARES: 2, Reason.ILL_CONDITIONED: 3}
-    return dict(
-        istop=stops.get(s.reason, 7) if s.iterations or not s.rnorm == 0 else 0,  # type: ignore
-        itn=s.iterations, normr=s.rnorm, normar=normar, norma=math.sqrt(norm2A),
-        conda=condition, normx=norm(x),
+    s.extra = dict(
+        istop=stops.get(s.reason, 7) if s.iterations or s.rnorm else 0,  # type: ignore[arg-type]
+        itn=s.iterations, normr=float(s.rnorm), normar=float(gradient * s.rnorm), norma=normA,
+        conda=float(condition), normx=float(norm(x)),
     )  # fmt: skip
 
 
@@ -185,10 +175,10 @@ def _rotation(a: float, b: float) -> tuple[float, float, float]:
 
 
 class _ResidualNorm:
-    """The norm of the residual by recurrence: Fong and Saunders (2011), section 5.1."""
+    """The residual's norm, relative to the first, by recurrence: Fong and Saunders (2011), 5.1."""
 
-    def __init__(self, beta: float) -> None:
-        self.betadd, self.betad, self.rhod = beta, 0.0, 1.0
+    def __init__(self) -> None:
+        self.betadd, self.betad, self.rhod = 1.0, 0.0, 1.0
         self.tautilde, self.thetatilde, self.zeta = 0.0, 0.0, 0.0
 
     def update(self, c: float, s: float, theta: float, rhobar: float, zeta: float) -> float:
