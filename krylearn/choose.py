@@ -38,17 +38,23 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
         method = chosen
     else:
         why = "the method was given"
-    if isinstance(M, str) and M == "auto":
-        krylov = registry.find("method", method).target.startswith("solvers.krylov")
-        M = suited if krylov and method != "lsmr" else None
+    entry = registry.find("method", method)
+    ours = isinstance(M, str) and M == "auto"
+    if ours:
+        krylov = entry.target.startswith("solvers.krylov") and method != "lsmr"
+        # A method for Hermitian matrices would refuse the M of a matrix that is not.
+        fits = suited != "ilu0" or entry.matrix == "general"
+        M = suited if krylov and fits else None
     label = f"{method}+{M}" if isinstance(M, str) else method
     if isinstance(M, str):
         try:
             M = registry.preconditioner(M, A)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            if not ours:  # whoever names a preconditioner wants this one or an error
+                raise
             why += f"; {M} was left out: {error}"
             M, label = None, method
-    function = registry.find("method", method).load()
+    function = entry.load()
     if M is not None:
         options["M"] = M
     if atol or method != "lsmr":  # whose own atol is another thing

@@ -6,7 +6,6 @@ Heavy imports wait until a command needs them, so that ``krylearn --help`` is qu
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,9 +38,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def make_console() -> Console:
-    """Return a console that is wide enough for tables when it is no terminal."""
+    """Return a console; where it is no terminal, no line is too long for it."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return console if console.is_terminal else Console(highlight=False, width=100)
 
 
 def fail(message: object, as_json: bool = False) -> typer.Exit:
@@ -54,19 +53,11 @@ def fail(message: object, as_json: bool = False) -> typer.Exit:
     return typer.Exit(2)
 
 
-def to_json(value: Any) -> str:
-    """Return strict JSON: numbers that are not finite become null."""
+def print_json(value: Any) -> None:
+    """Print strict JSON."""
+    from krylearn.benchmarks.files import to_json
 
-    def clean(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {str(key): clean(entry) for key, entry in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [clean(entry) for entry in item]
-        if isinstance(item, float):
-            return float(item) if math.isfinite(item) else None
-        return str(item) if isinstance(item, Path) else item
-
-    return json.dumps(clean(value), indent=1)
+    typer.echo(to_json(value))
 
 
 @app.command()
@@ -83,7 +74,7 @@ def solve(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Solve A x = b. Exit status: 0 converged, 1 not converged, 2 bad input."""
-    from krylearn.benchmarks import files
+    from krylearn.benchmarks import files, show
 
     console = make_console()
     try:
@@ -93,10 +84,7 @@ def solve(
         from krylearn.choose import solve as choose
 
         M = None if precond == "none" else precond
-        if console.is_terminal and not as_json:
-            with console.status(f"solving {A.shape[0]:,} unknowns"):
-                x, info = choose(A, b, method=method, rtol=rtol, maxiter=maxiter, M=M)
-        else:
+        with show.bar(None if as_json else console, None, f"solving {A.shape[1]:,} unknowns"):
             x, info = choose(A, b, method=method, rtol=rtol, maxiter=maxiter, M=M)
         if out:
             files.write_vector(out, x)
@@ -117,7 +105,7 @@ def solve(
         "out": out, "plot": plot,
     }  # fmt: skip
     if as_json:
-        typer.echo(to_json(record))
+        print_json(record)
     else:
         for label, value in (
             ("method", f"{info.method} ({record['choice']})"),
@@ -137,12 +125,15 @@ def solve(
 @bench_app.command("run", hidden=True)
 def bench_run(
     suite: Annotated[str, typer.Argument(help="demo, foundation, or the path of a .toml file.")],
-    out: Annotated[Path | None, typer.Option(help="JSON file [results/SUITE.json].")] = None,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Keep finished rows.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Seconds a row.", min=0.1)] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file (results/SUITE.json).")] = None,
+    resume: Annotated[bool | None, typer.Option(
+        "--resume/--fresh", show_default=False,
+        help="Keep the rows of an earlier run, or none. Without either, a run that was cut short "
+        "goes on, and one that had finished is made anew.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Most seconds a row.", min=0.1)] = None,
     runs: Annotated[int | None, typer.Option(help="Solves a row; the median counts.", min=1)
                     ] = None,
-    only: Annotated[str | None, typer.Option(help="Pattern of case/method.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only rows whose case/method matches.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a suite: each method in a process of its own, results kept after each row."""
@@ -161,16 +152,16 @@ def bench_run(
     except (ValueError, OSError) as error:
         raise fail(error, as_json) from None
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; `krylearn bench {suite} --resume` goes on", err=True)
+        typer.echo(f"stopped; `krylearn bench {suite}` goes on from there", err=True)
         raise typer.Exit(130) from None
     if as_json:
-        typer.echo(to_json(results))
+        print_json(results)
 
 
 @bench_app.command("plot")
 def bench_plot(
     file: Annotated[Path, typer.Argument(help="A JSON file that bench wrote.")],
-    out: Annotated[Path | None, typer.Option(help="Folder [beside the file].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder (beside the file).")] = None,
     as_json: Json = False,
 ) -> None:
     """Draw convergence curves, a performance profile and time against size."""
@@ -182,11 +173,11 @@ def bench_plot(
     except (ValueError, OSError, ImportError) as error:
         raise fail(error, as_json) from None
     if as_json:
-        typer.echo(to_json({"files": paths}))
+        print_json({"files": paths})
     elif not paths:
         typer.echo("nothing to draw: no row has converged")
     else:
-        for path in paths:
+        for path in paths.values():
             typer.echo(str(path))
 
 
@@ -197,8 +188,7 @@ def bench_list(as_json: Json = False) -> None:
 
     suites = [load_suite(name) for name in suite_names()]
     if as_json:
-        typer.echo(to_json([{"name": s.name, "title": s.title, "rows": len(s.jobs)}
-                            for s in suites]))  # fmt: skip
+        print_json([{"name": s.name, "title": s.title, "rows": len(s.jobs)} for s in suites])
     else:
         for s in suites:
             typer.echo(f"{s.name:<14}{s.title} ({len(s.cases)} cases, {len(s.jobs)} rows)")
@@ -210,15 +200,16 @@ def bench_kernels(
     as_json: Json = False,
 ) -> None:
     """Bytes that each kernel must move, and the share of the triad's speed that it reaches."""
-    from krylearn.benchmarks import kernels, machine, report
+    from krylearn.benchmarks import kernels, machine, report, show
 
     facts = machine.machine_facts()
-    rows = kernels.measure_kernels(side)
+    with show.bar(None if as_json else make_console(), None, "timing the kernels"):
+        rows = kernels.measure_kernels(side)
     if as_json:
-        typer.echo(to_json({"machine": facts, "side": side, "kernels": rows}))
+        print_json({"machine": facts, "side": side, "kernels": rows})
         return
     console = make_console()
-    console.print(report.machine_line(facts))
+    console.print(report.machine_line(facts), markup=False, soft_wrap=True)
     console.print(report.kernel_table(rows, facts["triad_all_threads"]))
 
 
@@ -233,7 +224,7 @@ def doctor(as_json: Json = False) -> None:
     facts |= {"cache_directory": directory, "cache_writable": writable,
               "cuda_devices": devices, "cuda_problem": problem}  # fmt: skip
     if as_json:
-        typer.echo(to_json(facts))
+        print_json(facts)
     else:
         show.show_doctor(make_console(), facts)
 
@@ -246,7 +237,7 @@ def warmup(as_json: Json = False) -> None:
 
     report = show.run_tasks(None if as_json else make_console(), tasks())
     if as_json:
-        typer.echo(to_json(report))
+        print_json(report)
     else:
         done = len(report["done"])
         typer.echo(f"{done} combinations are compiled, in {report['seconds']:.1f} s")

@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from krylearn import registry
+from krylearn.benchmarks.systems import SOURCES
+from krylearn.benchmarks.targets import MEASURES
 
 SUITES = Path(__file__).parent / "suites"
+# What a case, or the head of a suite, may set.
+SETTINGS: dict[str, Any] = dict(rtol=1e-8, maxiter=10000, runs=3, timeout=120.0, history=True)
+PEERS = ("scipy", "pyamg", "petsc", "cupy")
+# These take one of our preconditioners or, in PETSc, one of its own.
+_TAKES_M = ("scipy", "petsc")
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,11 @@ class Suite:
     cases : dict of str to dict
         For the report: title and the peer that ratios refer to.
     targets : list of dict
-        Ratios that are wanted, see `krylearn.benchmarks.report.target_rows`.
+        Ratios that are wanted, see `krylearn.benchmarks.targets.target_rows`.
     startup : bool
         Whether import and first-call times are measured too.
+    kernels : int
+        Points along the edge of the cube on which the kernels are timed; 0 leaves them out.
     """
 
     name: str
@@ -38,6 +47,7 @@ class Suite:
     cases: dict[str, dict[str, Any]]
     targets: list[dict[str, Any]] = field(default_factory=list)
     startup: bool = False
+    kernels: int = 0
 
 
 def suite_names() -> list[str]:
@@ -46,7 +56,7 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str, **overrides: Any) -> Suite:
-    """Read a suite.
+    """Read a suite and check that what it names exists.
 
     Parameters
     ----------
@@ -78,24 +88,61 @@ def load_suite(name: str, **overrides: Any) -> Suite:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
-    settings: dict[str, Any] = dict(rtol=1e-8, maxiter=10000, runs=3, timeout=120, history=True)
-    settings.update({key: data[key] for key in settings if key in data})
-    jobs, cases = [], {}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    jobs: list[dict[str, Any]] = []
+    cases: dict[str, dict[str, Any]] = {}
     try:
-        for case in data["case"]:
-            label = case["name"]
+        for case in _of(list, data.get("case"), "[[case]]"):
+            label = str(case["name"])
+            if label in cases:
+                raise ValueError(f"two cases are called {label!r}")
             cases[label] = {"title": case.get("title", label), "peer": case.get("peer")}
-            for entry in case["methods"]:
+            problem = _problem(_of(dict, case.get("problem"), f"{label}: problem"), path.parent)
+            for entry in _of(list, case.get("methods"), f"{label}: methods"):
                 method = parse_method(entry)
-                job = {"case": label, "problem": case["problem"], "method": method}
-                for key in settings:
-                    job[key] = method["options"].pop(key, case.get(key, settings[key]))
-                job.update({k: v for k, v in overrides.items() if v is not None})
+                job = {"case": label, "problem": problem, "method": method}
+                for key, default in SETTINGS.items():
+                    value = case.get(key, data.get(key, default))
+                    value = given.get(key, method["options"].pop(key, value))
+                    job[key] = type(default)(value)
                 jobs.append(job)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a suite: {error}") from None
-    return Suite(path.stem, data.get("title", path.stem), jobs, cases,
-                 data.get("target", []), bool(data.get("startup", False)))  # fmt: skip
+        _check_labels(jobs, cases, data.get("target", []))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not a suite: {reason}") from None
+    return Suite(path.stem, data.get("title", path.stem), jobs, cases, data.get("target", []),
+                 bool(data.get("startup", False)), int(data.get("kernels", 0)))  # fmt: skip
+
+
+def _check_labels(jobs: list, cases: dict, targets: list[dict[str, Any]]) -> None:
+    labels = [(job["case"], job["method"]["label"]) for job in jobs]
+    if len(set(labels)) < len(labels):
+        raise ValueError("a method occurs twice in a case; give one of them a label")
+    wanted = [(name, case["peer"]) for name, case in cases.items() if case["peer"]]
+    wanted += [(target["case"], target[who]) for target in targets for who in ("method", "peer")]
+    for case, method in wanted:
+        if (case, method) not in labels:
+            raise ValueError(f"{method!r}, to compare with, is no method of case {case!r}")
+    for target in targets:
+        if target["measure"] not in MEASURES:
+            raise ValueError(f"a target's measure is one of {', '.join(MEASURES)}")
+
+
+def _of(kind: type, value: Any, what: str) -> Any:
+    if not isinstance(value, kind) or not value:
+        raise ValueError(f"{what} must be a {'list' if kind is list else 'table'}")
+    return value
+
+
+def _problem(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if sum(source in spec for source in SOURCES) != 1:
+        raise ValueError(f"a problem needs one of {', '.join(SOURCES)}")
+    if "family" in spec:
+        registry.find("problem", spec["family"])
+    if spec.get("rhs", "ones") not in ("ones", "random"):
+        raise ValueError(f"rhs is 'ones' or 'random', not {spec['rhs']!r}")
+    # A file lies beside the suite that names it, wherever the command was typed.
+    return spec | {"file": str(folder / spec["file"])} if "file" in spec else spec
 
 
 _METHOD = re.compile(
@@ -118,99 +165,46 @@ def parse_method(entry: str | dict[str, Any]) -> dict[str, Any]:
     dict
         With label, base, precond, form, options and precond_options.
 
+    Raises
+    ------
+    ValueError
+        If the text is no method, or names one that does not exist.
+
     Examples
     --------
     >>> parse_method("gmres(30)+ilu0")["options"]
     {'restart': 30}
     """
-    table = {"method": entry} if isinstance(entry, str) else dict(entry)
-    text = table.pop("method")
+    table: dict[str, Any] = {"method": entry} if isinstance(entry, str) else dict(entry)
+    text = str(table.pop("method"))
     match = _METHOD.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no method")
     label = table.pop("label", text)
-    precond_options = table.pop("precond", {})
+    precond_options: dict[str, Any] = table.pop("precond", {})
     if match["restart"]:
         table["restart"] = int(match["restart"])
+    _check(match["base"], match["precond"])
     return {
         "label": label, "base": match["base"], "precond": match["precond"],
         "form": match["form"] or "csr", "options": table, "precond_options": precond_options,
     }  # fmt: skip
 
 
+def _check(base: str, precond: str | None) -> None:
+    if ":" in base:
+        return  # a third party's: only the worker imports it
+    library = base.split(".", 1)[0] if "." in base else ""
+    if library and library not in PEERS:
+        raise ValueError(f"no peer is called {library!r}; there are {', '.join(PEERS)}")
+    if not library and base != "auto":
+        registry.find("method", base)
+    if precond and library and library not in _TAKES_M:
+        raise ValueError(f"{base} takes no preconditioner here")
+    if precond and library != "petsc":
+        registry.find("preconditioner", precond)
+
+
 def fingerprint(job: dict[str, Any]) -> str:
     """Return a short hash of everything that makes a row comparable."""
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@dataclass
-class Loaded:
-    """A problem in memory: the matrix, the grid operator where there is one, and b."""
-
-    csr: Any
-    grid: Any
-    b: np.ndarray
-
-
-def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
-    """Make the system that a suite's ``problem`` table asks for.
-
-    Parameters
-    ----------
-    spec : dict
-        One of ``family`` (a function of `krylearn.problems`, with its arguments), ``example``
-        (a matrix that pyamg installs), ``file`` (Matrix Market) or ``stencil`` (a shape: the
-        5- or 7-point Laplacian). ``rhs`` is 'random', 'ones' (b = A @ ones) or absent.
-    small : bool
-        Shrink it, for a warm-up.
-
-    Returns
-    -------
-    Loaded
-    """
-    import scipy.sparse as sp
-
-    spec = dict(spec)
-    rhs, seed = spec.pop("rhs", None), int(spec.get("seed", 0))
-    grid, b = None, None
-    if "family" in spec:
-        from krylearn import registry
-
-        family = registry.find("problem", spec.pop("family")).load()
-        for key in ("shape", "n"):
-            if isinstance(spec.get(key), list):
-                spec[key] = tuple(12 if small else size for size in spec[key])
-        problem = family(**spec)
-        b = problem.b
-        if hasattr(problem.A, "tocsr") and not sp.issparse(problem.A):
-            grid = problem.A
-        csr = problem.A.tocsr()
-    elif "example" in spec:
-        from pyamg.gallery import load_example
-
-        csr = load_example(spec["example"])["A"].tocsr()
-    elif "file" in spec:
-        from scipy.io import mmread
-
-        csr = sp.csr_array(mmread(spec["file"]))
-    elif "stencil" in spec:
-        csr = stencil([12 if small else size for size in spec["stencil"]])
-    else:
-        raise ValueError("a problem needs one of family, example, file, stencil")
-    csr = sp.csr_array(csr)
-    if rhs == "ones":
-        b = csr @ np.ones(csr.shape[1], csr.dtype)
-    elif b is None or rhs == "random":
-        b = np.random.default_rng(seed).standard_normal(csr.shape[0]).astype(csr.dtype)
-    return Loaded(csr, grid, np.asarray(b).reshape(-1))
-
-
-def stencil(shape: list[int]) -> Any:
-    """Return the Laplacian's 3-, 5- or 7-point matrix with Dirichlet sides, unit spacing."""
-    import scipy.sparse as sp
-
-    A: Any = sp.csr_array((1, 1))
-    for size in shape:
-        line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(size, size))
-        A = sp.kron(A, sp.eye_array(size)) + sp.kron(sp.eye_array(A.shape[0]), line)
-    return sp.csr_array(A)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,24 @@ import numpy as np
 VECTORS = (".npy", ".mtx", ".txt")
 
 
-def read_matrix(path: Path) -> Any:
+def to_json(value: Any) -> str:
+    """Return strict JSON: numbers that are not finite become null."""
+
+    def clean(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(key): clean(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [clean(entry) for entry in item]
+        if isinstance(item, float):
+            return float(item) if math.isfinite(item) else None
+        if isinstance(item, np.generic):
+            return clean(item.item())
+        return str(item) if isinstance(item, Path) else item
+
+    return json.dumps(clean(value), indent=1, allow_nan=False)
+
+
+def read_matrix(path: str | Path) -> Any:
     """Read a Matrix Market file as a CSR or dense array.
 
     Raises
@@ -19,9 +38,9 @@ def read_matrix(path: Path) -> Any:
     ValueError
         If it is missing, not Matrix Market, or does not hold numbers.
     """
-    A = _market(path)
     import scipy.sparse as sp
 
+    A = _market(Path(path))
     A = sp.csr_array(A) if sp.issparse(A) else np.asarray(A)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"{path}: the matrix is empty")

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from krylearn.benchmarks.cases import stencil
+from krylearn import registry
+from krylearn.benchmarks.systems import stencil
 from krylearn.kernels import csr, diagonals, vector
 from krylearn.operators import unsigned_indices
+
+# Name, bytes to move, the call.
+Test = tuple[str, int, Callable[[], Any]]
+_WORD = 8
 
 
 def measure_kernels(side: int = 128, runs: int = 7) -> list[dict[str, Any]]:
@@ -32,53 +37,79 @@ def measure_kernels(side: int = 128, runs: int = 7) -> list[dict[str, Any]]:
         With kernel, bytes, seconds and bytes_per_second.
     """
     A = stencil([side] * 3)
-    n, word = A.shape[0], 8
     rng = np.random.default_rng(0)
-    p, q, x, r = (rng.standard_normal(n) for _ in range(4))
-    arrays = (*unsigned_indices(A), A.data)
-    matrix = A.nnz * (word + arrays[1].itemsize) + (n + 1) * arrays[0].itemsize
-    tests: list[tuple[str, int, Callable[[], Any]]] = [
-        ("dot", 2 * n * word, lambda: vector.dot(p, q)),
-        ("norm", n * word, lambda: vector.norm(p)),
-        ("axpy", 3 * n * word, lambda: vector.axpy(1e-9, p, x)),
-        ("axpby", 3 * n * word, lambda: vector.axpby(1.0, p, 0.5, x)),
-        ("step", 6 * n * word, lambda: vector.step(1e-9, p, q, x, r)),
-        ("subtract", 3 * n * word, lambda: vector.subtract(p, q, r)),
-        ("csr apply", matrix + 2 * n * word, lambda: csr.apply(*arrays, p, q)),
-        ("csr apply_dot", matrix + 2 * n * word, lambda: csr.apply_dot(*arrays, p, q)),
-    ]
-    banded = diagonals.from_csr(*arrays, A.shape)
-    if banded is not None:
-        moved = banded[1].nbytes + 2 * n * word
-        tests += [
-            ("diagonals apply", moved, lambda: diagonals.apply(*banded, p, q)),
-            ("diagonals apply_dot", moved, lambda: diagonals.apply_dot(*banded, p, q)),
-        ]
-    tests += _grid_tests(side, p, q)
+    p, q, x, r = (rng.standard_normal(A.shape[0]) for _ in range(4))
     rows = []
-    for name, moved, call in tests:
-        call()
-        best = min(_timed(call) for _ in range(runs))
-        rows.append({"kernel": name, "bytes": moved, "seconds": best,
-                     "bytes_per_second": moved / best})  # fmt: skip
+    for make in (_vector_tests, _product_tests, _grid_tests, _sweep_tests):
+        for name, moved, call in make(A, p, q, x, r):
+            call()
+            best = min(_timed(call) for _ in range(runs))
+            rows.append({"kernel": name, "bytes": moved, "seconds": best,
+                         "bytes_per_second": moved / best})  # fmt: skip
     return rows
 
 
-def _grid_tests(side: int, p: np.ndarray, q: np.ndarray) -> list[tuple[str, int, Callable]]:
-    """Return the matrix-free stencil's tests, or none where the grid operator is not there."""
-    try:
-        from krylearn import problems
+def _vector_tests(A: Any, p: Any, q: Any, x: Any, r: Any) -> list[Test]:
+    moved = A.shape[0] * _WORD
+    V = np.random.default_rng(1).standard_normal((8, A.shape[0])) / np.sqrt(A.shape[0])
+    return [
+        ("dot", 2 * moved, lambda: vector.dot(p, q)),
+        ("norm", moved, lambda: vector.norm(p)),
+        ("axpy", 3 * moved, lambda: vector.axpy(1e-9, p, x)),
+        ("axpby", 3 * moved, lambda: vector.axpby(1.0, p, 0.5, x)),
+        ("axpbypcz", 4 * moved, lambda: vector.axpbypcz(1e-9, p, 1e-9, q, 1.0, x)),
+        ("step of cg", 6 * moved, lambda: vector.step(1e-9, p, q, x, r)),
+        ("subtract", 3 * moved, lambda: vector.subtract(p, q, r)),
+        ("dots, 8 vectors", 9 * moved, lambda: vector.dots(V, 8, q)),
+        ("combine, 8 vectors", 10 * moved, lambda: vector.combine(V, np.full(8, 1e-9), x)),
+    ]
 
-        G: Any = problems.poisson(shape=(side,) * 3, seed=0).A
-    except (ImportError, AttributeError):
-        return []
-    if not hasattr(G, "apply_dot"):
-        return []
+
+def _product_tests(A: Any, p: Any, q: Any, x: Any, r: Any) -> list[Test]:
+    arrays = (*unsigned_indices(A), A.data)
+    moved = sum(array.nbytes for array in arrays) + 2 * p.nbytes
+    tests: list[Test] = [
+        ("csr apply", moved, lambda: csr.apply(*arrays, p, q)),
+        ("csr apply_dot", moved, lambda: csr.apply_dot(*arrays, p, q)),
+    ]
+    banded = diagonals.from_csr(*arrays, A.shape)
+    if banded is not None:
+        offsets, values = banded
+        moved = values.nbytes + 2 * p.nbytes
+        tests += [
+            ("diagonals apply", moved, lambda: diagonals.apply(offsets, values, p, q)),
+            ("diagonals apply_dot", moved, lambda: diagonals.apply_dot(offsets, values, p, q)),
+        ]
+    return tests
+
+
+def _grid_tests(A: Any, p: Any, q: Any, x: Any, r: Any) -> list[Test]:
+    side = round(A.shape[0] ** (1 / 3))
+    G = registry.find("problem", "poisson").load()(shape=(side,) * 3, seed=0).A
     moved = 2 * p.nbytes
     return [
         ("grid apply", moved, lambda: G.apply(p, q)),
         ("grid apply_dot", moved, lambda: G.apply_dot(p, q)),
     ]
+
+
+def _sweep_tests(A: Any, p: Any, q: Any, x: Any, r: Any) -> list[Test]:
+    """Return preconditioners, which read half of the matrix on the way there, half on the way back.
+
+    The right-hand side and the diagonal are read once; the result is written on each way.
+    """
+    half = (A.nnz - A.shape[0]) // 2 * (_WORD + unsigned_indices(A)[1].itemsize)
+    tests: list[Test] = []
+    for name, ways in (("gauss_seidel", 1), ("ssor", 2), ("ic0", 2), ("ilu0", 2)):
+        moved = ways * half + (3 if ways == 1 else 5) * p.nbytes
+        for order in ("natural", "multicolour"):
+            M = registry.preconditioner(name, A, order=order)
+            tests.append((f"{name}, {order}", moved, _apply(M, p, q)))
+    return tests
+
+
+def _apply(M: Any, p: np.ndarray, q: np.ndarray) -> Callable[[], Any]:
+    return lambda: M.apply(p, q)
 
 
 def _timed(call: Callable[[], Any]) -> float:

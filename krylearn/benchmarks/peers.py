@@ -1,18 +1,19 @@
-"""Every method of a suite behind one call: ours, scipy's, pyamg's, PETSc's, CuPy's, a third party's.
+"""Every method of a suite behind one call: ours, a library's, a third party's.
 
-A `Runner` prepares once (what a user pays once for a matrix) and solves as often as asked.
+Set-up is what a user pays once for a matrix, solve what each right-hand side costs.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from krylearn.benchmarks.cases import Loaded
+from krylearn.benchmarks.systems import Loaded
 
 
 class Absent(Exception):
@@ -66,8 +67,9 @@ def find_runner(base: str) -> Run:
 
 def _cycles(method: dict[str, Any], maxiter: int) -> int:
     """Return maxiter as scipy counts it: in cycles for gmres."""
-    restarted = method["base"].split(".")[-1] in ("gmres", "fgmres")
-    return max(1, -(-maxiter // int(method["options"].get("restart", 20)))) if restarted else maxiter
+    if method["base"].split(".")[-1] not in ("gmres", "fgmres"):
+        return maxiter
+    return max(1, -(-maxiter // int(method["options"].get("restart", 20))))
 
 
 def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
@@ -77,31 +79,39 @@ def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
     if A is None:
         raise Absent("the problem has no matrix-free form")
     options, maxiter = dict(method["options"]), _cycles(method, maxiter)
-    started = _now()
     if method["base"] == "auto":
+        started = _now()
         M = method["precond"] or "auto"
         x, info = choose.solve(A, problem.b, rtol=rtol, maxiter=maxiter, M=M, **options)
-        setup, chosen = float(info.setup_seconds), info.method
+        solve, chosen = float(info.solve_seconds), info.method
+        setup = _now() - started - solve  # to choose, and to make M
     else:
-        function = registry.find("method", method["base"]).load()
+        function, setup, chosen = registry.find("method", method["base"]).load(), 0.0, ""
         if method["precond"]:
-            options["M"] = registry.preconditioner(
-                method["precond"], A, **method["precond_options"]
-            )
-        setup, chosen = _now() - started, ""
-        if not method["precond"]:
-            setup = 0.0
+            started = _now()
+            options["M"] = _make_preconditioner(A, method)
+            setup = _now() - started
+        started = _now()
         x, info = function(A, problem.b, rtol=rtol, maxiter=maxiter, **options)
+        solve = _now() - started
     return Outcome(
-        x, setup=setup, solve=_now() - started - setup, iterations=info.iterations,
+        x, setup=setup, solve=solve, iterations=info.iterations,
         matvecs=info.matvecs, residuals=info.residuals, claimed=bool(info.converged),
         reason=info.reason.name.lower(), chosen=chosen,
     )  # fmt: skip
 
 
+def _make_preconditioner(A: Any, method: dict[str, Any]) -> Any:
+    from krylearn import registry
+
+    return registry.preconditioner(method["precond"], A, **method["precond_options"])
+
+
 def _third_party(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
-    module, name = method["base"].split(":")
-    function = getattr(_require(module), name)
+    module, name = method["base"].split(":", 1)
+    function = getattr(_require(module), name, None)
+    if function is None:
+        raise ValueError(f"{module} has no function {name!r}")
     started = _now()
     x, info = function(problem.csr, problem.b, rtol=rtol, maxiter=maxiter, **method["options"])
     solve = _now() - started
@@ -122,7 +132,7 @@ def _scipy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
         return Outcome(x, setup=setup, solve=_now() - started)
     if name not in ("cg", "gmres", "bicgstab", "minres"):
         raise ValueError(f"scipy has no method {name!r} here")
-    count = [0]
+    count, setup = [0], 0.0
 
     def counted(_: Any) -> None:
         count[0] += 1
@@ -130,19 +140,24 @@ def _scipy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     options = dict(method["options"], callback=counted)
     if name == "gmres":
         options["callback_type"] = "pr_norm"
+    if method["precond"]:  # one of ours, inside scipy's loop
+        started = _now()
+        options["M"] = _make_preconditioner(A, method)
+        setup = _now() - started
     started = _now()
     x, info = getattr(sla, name)(A, b, rtol=rtol, maxiter=_cycles(method, maxiter), **options)
-    return Outcome(x, solve=_now() - started, iterations=count[0], claimed=info == 0)
+    return Outcome(x, setup=setup, solve=_now() - started, iterations=count[0],
+                   claimed=info == 0)  # fmt: skip
 
 
 def observe_scipy(problem: Loaded, method: dict[str, Any], rtol: float,
-                  maxiter: int) -> tuple[int, list[float]] | None:  # fmt: skip
+                  maxiter: int) -> tuple[int | None, list[float] | None]:  # fmt: skip
     """Run a scipy method once more, untimed, to count its products and see its residuals."""
     import scipy.sparse.linalg as sla
 
     name, A, b = method["base"].split(".", 1)[1], problem.csr, problem.b
     if name == "spsolve":
-        return None
+        return None, None
     count, norms = [0], [float(np.linalg.norm(b))]
 
     def product(x: np.ndarray) -> np.ndarray:
@@ -156,6 +171,8 @@ def observe_scipy(problem: Loaded, method: dict[str, Any], rtol: float,
     options = dict(method["options"], callback=look)
     if name == "gmres":
         options["callback_type"] = "pr_norm"
+    if method["precond"]:
+        options["M"] = _make_preconditioner(A, method)
     counted = sla.LinearOperator(A.shape, matvec=product, dtype=A.dtype)
     getattr(sla, name)(counted, b, rtol=rtol, maxiter=_cycles(method, maxiter), **options)
     return count[0], norms
@@ -169,17 +186,20 @@ def _pyamg(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     kinds = {"rs": pyamg.ruge_stuben_solver, "sa": pyamg.smoothed_aggregation_solver}
     kind, _, accelerator = name.partition("-")
     if kind not in kinds:
-        raise ValueError(f"pyamg has no method {name!r} here; use rs-cg, sa-cg or sa-gmres")
-    A, norms = csr_matrix(problem.csr), []  # type: ignore[var-annotated]
+        raise ValueError(f"pyamg has no method {name!r} here; use rs-cg, sa-cg or sa-fgmres")
+    A = csr_matrix(problem.csr)
+    norms: list[float] = []
     started = _now()
-    hierarchy = kinds[kind](A)
+    symmetric = accelerator in ("", "cg") or kind == "rs"
+    hierarchy = kinds[kind](A, **({} if symmetric else {"symmetry": "nonsymmetric"}))
     setup = _now() - started
     started = _now()
-    x = hierarchy.solve(problem.b, tol=rtol, maxiter=maxiter, accel=accelerator or None,
-                        residuals=norms)  # fmt: skip
+    x, info = hierarchy.solve(problem.b, tol=rtol, maxiter=maxiter, accel=accelerator or None,
+                              residuals=norms, return_info=True)  # fmt: skip
     solve = _now() - started
-    return Outcome(x, setup=setup, solve=solve, iterations=len(norms) - 1, matvecs=len(norms),
-                   residuals=norms)  # fmt: skip
+    # pyamg does not tell the products with A inside a cycle.
+    return Outcome(x, setup=setup, solve=solve, iterations=len(norms) - 1, residuals=norms,
+                   claimed=info == 0)  # fmt: skip
 
 
 def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
@@ -210,11 +230,13 @@ def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
 
 def _cupy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
     cupy = _require("cupy")
-    if cupy.cuda.runtime.getDeviceCount() == 0:
-        raise Absent("no CUDA device")
+    if not cupy.is_available():
+        raise Absent("cupy finds no CUDA device")
     sparse = _require("cupyx.scipy.sparse", "cupy")
     linalg = _require("cupyx.scipy.sparse.linalg", "cupy")
-    name = method["base"].split(".", 1)[1]
+    function = getattr(linalg, method["base"].split(".", 1)[1])
+    # CuPy took over scipy's new name of the tolerance in version 14.
+    tolerance = "rtol" if "rtol" in inspect.signature(function).parameters else "tol"
     started = _now()
     A = sparse.csr_matrix(problem.csr)
     b = cupy.asarray(problem.b)
@@ -225,7 +247,8 @@ def _cupy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
         count[0] += 1
 
     started = _now()
-    x, info = getattr(linalg, name)(A, b, tol=rtol, maxiter=maxiter, callback=counted)
+    x, info = function(A, b, maxiter=_cycles(method, maxiter), callback=counted,
+                       **{tolerance: rtol}, **method["options"])  # fmt: skip
     cupy.cuda.Device().synchronize()
     return Outcome(cupy.asnumpy(x), setup=setup, solve=_now() - started, iterations=count[0],
                    claimed=int(info) == 0)  # fmt: skip

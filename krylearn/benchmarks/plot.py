@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from krylearn.benchmarks.report import total
+from krylearn.benchmarks.targets import total
 
 # Okabe and Ito: distinguishable with any colour vision; markers and dashes repeat the message.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 DASHES = ("-", "--", "-.", ":")
+KINDS = {"convergence": "convergence plot", "profile": "performance profile",
+         "size": "time against size"}  # fmt: skip
 
 
 def pyplot() -> Any:
@@ -29,9 +30,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise ImportError(
-            "pictures need matplotlib: pip install 'krylearn[plot]'"
-        ) from None
+        raise ImportError("pictures need matplotlib: pip install 'krylearn[plot]'") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -48,7 +47,7 @@ def _looks(methods: list[str]) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def save_plots(results: dict[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
+def save_plots(results: dict[str, Any], folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Draw what the results allow.
 
     Parameters
@@ -60,21 +59,20 @@ def save_plots(results: dict[str, Any], folder: str | os.PathLike[str]) -> list[
 
     Returns
     -------
-    list of Path
-        The files written.
+    dict of str to Path
+        The files written, by their kind: 'convergence', 'profile', 'size'.
     """
     plt = pyplot()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     looks = _looks(list(dict.fromkeys(row["method"] for row in results["rows"])))
-    paths = []
-    for name, draw in (("convergence", _convergence), ("profile", _profile), ("size", _size)):
+    paths = {}
+    for kind, draw in zip(KINDS, (_convergence, _profile, _size)):
         figure = draw(plt, results, looks)
         if figure is not None:
-            path = folder / f"{results['suite']}-{name}.png"
-            figure.savefig(path, dpi=150)
+            paths[kind] = folder / f"{results['suite']}-{kind}.png"
+            figure.savefig(paths[kind], dpi=150)
             plt.close(figure)
-            paths.append(path)
     return paths
 
 
@@ -92,11 +90,12 @@ def _convergence(plt: Any, results: dict[str, Any], looks: dict) -> Any:
     for axis in axes.flat[len(curves):]:
         axis.set_axis_off()
     for axis, (case, rows) in zip(axes.flat, curves.items()):
-        for row in rows:
+        for k, row in enumerate(rows):
             steps, residuals = row["curve"]["steps"], row["curve"]["residuals"]
-            # A CG that takes 300 steps must not hide a multigrid that takes 8.
+            # A CG that takes 300 steps must not hide a multigrid that takes 8, nor a curve
+            # another's markers where the two agree.
             axis.loglog(np.add(steps, 1), residuals, label=row["method"], linewidth=1.4,
-                        markevery=0.12, **looks[row["method"]])  # fmt: skip
+                        markevery=(0.12 * k / len(rows), 0.12), **looks[row["method"]])
         axis.axhline(rows[0]["rtol"], color="0.6", linewidth=0.8)
         axis.set_title(results["cases"].get(case, {}).get("title", case), fontsize=10)
         axis.set_xlabel("iteration + 1")
@@ -111,18 +110,19 @@ def _profile(plt: Any, results: dict[str, Any], looks: dict) -> Any:
     for row in results["rows"]:
         if row["status"] == "converged":
             times.setdefault(row["case"], {})[row["method"]] = max(total(row), 1e-9)
-    cases = [row for row in times.values() if row]
-    if not cases:
+    cases = list(times.values())
+    ratios = {method: sorted(row[method] / min(row.values()) for row in cases if method in row)
+              for method in looks}  # fmt: skip
+    # Who took part in a single case says nothing about the rest.
+    ratios = {method: found for method, found in ratios.items() if len(found) > 1}
+    if not ratios:
         return None
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    worst = max(t / min(row.values()) for row in cases for t in row.values())
-    limit = max(2.0, 1.2 * worst)
-    for method, look in looks.items():
-        ratios = sorted(row[method] / min(row.values()) for row in cases if method in row)
-        if ratios:
-            shares = np.arange(1, len(ratios) + 1) / len(cases)
-            axis.step([1.0, *ratios, limit], [0.0, *shares, shares[-1]], where="post",
-                      label=method, linewidth=1.4, **look)  # fmt: skip
+    limit = max(2.0, 1.2 * max(found[-1] for found in ratios.values()))
+    for method, found in ratios.items():
+        shares = np.arange(1, len(found) + 1) / len(cases)
+        axis.step([1.0, *found, limit], [0.0, *shares, shares[-1]], where="post", linewidth=1.4,
+                  label=method, markevery=slice(1, -1), **looks[method])  # fmt: skip
     axis.set_xscale("log", base=2 if limit < 1e3 else 10)
     axis.set_xlabel("time (set-up and solve) over that of the fastest")
     axis.set_ylabel(f"share of {len(cases)} cases solved")
@@ -132,17 +132,20 @@ def _profile(plt: Any, results: dict[str, Any], looks: dict) -> Any:
 
 
 def _size(plt: Any, results: dict[str, Any], looks: dict) -> Any:
-    points: dict[str, list[tuple[int, float]]] = {}
+    """Draw a line a method through the sizes of one family: other cases do not compare."""
+    lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row in results["rows"]:
-        if row["status"] == "converged" and math.isfinite(total(row)):
-            points.setdefault(row["method"], []).append((row["unknowns"], total(row)))
-    if len({n for line in points.values() for n, _ in line}) < 2:
+        if row["status"] == "converged" and row.get("family"):
+            point = row["unknowns"], max(total(row), 1e-9)
+            lines.setdefault((row["family"], row["method"]), []).append(point)
+    lines = {key: line for key, line in lines.items() if len({n for n, _ in line}) > 1}
+    if not lines:
         return None
+    several = len({family for family, _ in lines}) > 1
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    for method, line in points.items():
-        sizes, seconds = zip(*sorted(line))
-        # Cases of different kinds are not joined: only their sizes compare.
-        axis.loglog(sizes, seconds, label=method, **(looks[method] | {"linestyle": "none"}))
+    for (family, method), line in lines.items():
+        label = f"{family}, {method}" if several else method
+        axis.loglog(*zip(*sorted(line)), label=label, linewidth=1.4, **looks[method])
     axis.set_xlabel("unknowns")
     axis.set_ylabel("seconds, set-up and solve")
     axis.legend(fontsize=7)

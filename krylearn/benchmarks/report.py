@@ -1,14 +1,17 @@
-"""Tables of results for people; every number is also in the JSON."""
+"""Tables of results for people, 80 columns wide; every number is also in the JSON."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from krylearn.benchmarks.startup import TARGETS
+from krylearn.benchmarks.targets import target_rows, total
 
-_STYLES = {"converged": "green", "not converged": "yellow", "skipped": "dim", "timed out": "red",
+_STYLES = {"converged": "", "not converged": "yellow", "skipped": "dim", "timed out": "red",
            "failed": "red"}  # fmt: skip
 
 
@@ -16,9 +19,11 @@ def seconds(value: float | None) -> str:
     """Return a time in seconds with three digits."""
     if value is None:
         return "–"
-    if value and value < 0.1:
-        return f"{value:.2e}" if value < 1e-4 else f"{value:.5f}"
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    if value == 0:
+        return "0"
+    if value < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def size(value: float | None) -> str:
@@ -28,13 +33,13 @@ def size(value: float | None) -> str:
     return f"{value / 1e6:.0f} MB" if value < 1e9 else f"{value / 1e9:.2f} GB"
 
 
-def total(row: dict[str, Any]) -> float:
-    """Return set-up plus solve seconds of a finished row."""
-    return row["setup_seconds"] + row["solve_seconds"]
+def _new_table(title: str) -> Table:
+    return Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+                 padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
 
 
 def case_table(name: str, results: dict[str, Any]) -> Table:
-    """Return the table of one case.
+    """Return the table of one case; rows that did not converge are explained beneath it.
 
     Parameters
     ----------
@@ -48,98 +53,63 @@ def case_table(name: str, results: dict[str, Any]) -> Table:
     """
     case = results["cases"].get(name, {})
     rows = [row for row in results["rows"] if row["case"] == name]
-    sizes = {(row["unknowns"], row["nonzeros"]) for row in rows if "unknowns" in row}
-    title = case.get("title", name)
-    if len(sizes) == 1:
-        title += " · {:,} unknowns, {:,} nonzeros".format(*sizes.pop())
-    if rows:
-        title += f" · rtol {rows[0]['rtol']:g}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("method", no_wrap=True)
-    for heading in ("set-up s", "solve s", "iterations", "matvecs", "true residual", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
     peer = next((row for row in rows if row["method"] == case.get("peer")), None)
     reference = total(peer) if peer and peer["status"] == "converged" else None
-    if case.get("peer"):
-        table.add_column(f"× {case['peer']}", justify="right", no_wrap=True)
-    table.add_column("outcome")
+    table = _new_table(_title(name, case, rows))
+    table.add_column("method", no_wrap=True)
+    for heading in ("set-up\ns", "solve\ns", "itera-\ntions", "mat-\nvecs", "true\nresidual",
+                    "peak\nmemory"):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    if reference:
+        table.add_column("times as\nfast", justify="right", no_wrap=True)
     for row in rows:
-        cells = [_label(row)]
+        cells = [_label(row), *["–"] * 6]
         if "solve_seconds" in row:
             residual = row["residual"]
-            cells += [
+            cells[1:] = [
                 seconds(row["setup_seconds"]), seconds(row["solve_seconds"]),
                 _count(row["iterations"]), _count(row["matvecs"]),
-                "not finite" if residual is None else f"{residual:.1e}", size(row["peak_bytes"]),
+                "infinite" if residual is None else f"{residual:.1e}", size(row["peak_bytes"]),
             ]  # fmt: skip
-        else:
-            cells += ["–"] * 6
-        if case.get("peer"):
-            comparable = reference and row["status"] == "converged"
-            cells.append(f"{reference / total(row):.2f}" if comparable else "–")
-        cells.append(_outcome(row))
-        table.add_row(*cells)
+        if reference:
+            solved = row["status"] == "converged"
+            cells.append(f"{reference / total(row):.2f}" if solved else "–")
+        table.add_row(*map(escape, cells), style=_STYLES.get(row["status"], ""))
+    notes = [note for note in map(_note, rows) if note]
+    if reference:
+        notes.insert(0, f"times as fast: as {case['peer']}, set-up and solve together")
+    table.caption = Text("\n".join(notes), style="dim") if notes else None
+    table.caption_justify = "left"
     return table
+
+
+def _title(name: str, case: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    parts = [case.get("title", name)]
+    sizes = {(row["unknowns"], row["nonzeros"]) for row in rows if "unknowns" in row}
+    if len(sizes) == 1:
+        parts.append("{:,} unknowns, {:,} nonzeros".format(*sizes.pop()))
+    if rows:
+        parts.append(f"rtol {rows[0]['rtol']:g}")
+    return " · ".join(parts)
 
 
 def _label(row: dict[str, Any]) -> str:
     chosen = row.get("chosen")
-    return f"{row['method']} → {chosen}" if chosen and chosen != row["method"] else row["method"]
+    return f"{row['method']}: {chosen}" if chosen and chosen != row["method"] else row["method"]
 
 
 def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _outcome(row: dict[str, Any]) -> str:
-    text = row["status"]
+def _note(row: dict[str, Any]) -> str | None:
+    """Return in words why a row has no time that counts."""
+    if row["status"] == "converged":
+        return None
+    text = f"{row['method']}: {row['status']}"
     if row["status"] == "not converged" and row.get("claimed"):
-        text += " (claimed it was)"
-    elif row["status"] != "converged" and row.get("reason"):
-        text += f": {row['reason']}"
-    style = _STYLES.get(row["status"], "")
-    return f"[{style}]{text.replace('[', '(').replace(']', ')')}[/]"
-
-
-def target_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was wanted beside what was measured.
-
-    A target of a suite names ``case``, ``method``, ``peer`` (and ``peer_case`` where that
-    differs), ``measure`` ('iteration': solve seconds an iteration; 'total': set-up and solve)
-    and ``at_least``: the peer's measure over the method's.
-
-    Returns
-    -------
-    list of dict
-        With text, wanted, measured (None where a row is missing) and met.
-    """
-    rows = {(row["case"], row["method"]): row for row in results["rows"]}
-    found = []
-    for target in results["targets"]:
-        values = []
-        for case, method in (
-            (target.get("peer_case", target["case"]), target["peer"]),
-            (target["case"], target["method"]),
-        ):
-            row = rows.get((case, method), {})
-            if "solve_seconds" not in row:
-                values.append(None)
-            elif target["measure"] == "total":
-                values.append(total(row) if row["status"] == "converged" else None)
-            else:
-                values.append(row["solve_seconds"] / max(1, row["iterations"] or 1))
-        known = None not in values
-        ratio = values[0] / values[1] if known else None
-        found.append({
-            "text": target["text"], "wanted": f"≥ {target['at_least']:g}x", "measured": ratio,
-            "unit": "x", "met": None if ratio is None else ratio >= target["at_least"],
-        })  # fmt: skip
-    for name, wanted in TARGETS.items():
-        value = (results.get("startup") or {}).get(name)
-        if value is not None:
-            found.append({"text": name, "wanted": f"≤ {wanted:g} s", "measured": value,
-                          "unit": " s", "met": value <= wanted})  # fmt: skip
-    return found
+        return f"{text}, although it says that it has"
+    return f"{text}: {row['reason']}" if row.get("reason") else text
 
 
 def target_table(results: dict[str, Any]) -> Table | None:
@@ -147,7 +117,7 @@ def target_table(results: dict[str, Any]) -> Table | None:
     rows = target_rows(results)
     if not rows:
         return None
-    table = Table(title="Targets", title_justify="left", title_style="bold")
+    table = _new_table("Targets")
     table.add_column("figure")
     for heading in ("wanted", "measured", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
@@ -155,13 +125,13 @@ def target_table(results: dict[str, Any]) -> Table | None:
     for row in rows:
         value = row["measured"]
         text = "–" if value is None else f"{value:.2f}{row['unit']}"
-        table.add_row(row["text"], row["wanted"], text, words[row["met"]])
+        table.add_row(escape(row["text"]), row["wanted"], text, words[row["met"]])
     return table
 
 
 def machine_line(facts: dict[str, Any]) -> str:
     """Return the machine's facts in a line."""
-    parts = [facts["cpu"], f"{facts['threads']} of {facts['cores']} cores"]
+    parts = [facts["cpu"], f"{facts['threads']} threads on {facts['usable_cores']} cores"]
     if facts.get("memory_bytes"):
         parts.append(size(facts["memory_bytes"]))
     if facts.get("triad_all_threads"):
@@ -172,8 +142,7 @@ def machine_line(facts: dict[str, Any]) -> str:
 
 def kernel_table(rows: list[dict[str, Any]], bandwidth: float) -> Table:
     """Return the table of `krylearn.benchmarks.kernels.measure_kernels`."""
-    table = Table(title=f"Kernels beside the triad's {bandwidth / 1e9:.1f} GB/s",
-                  title_justify="left", title_style="bold")  # fmt: skip
+    table = _new_table(f"Kernels beside the triad's {bandwidth / 1e9:.1f} GB/s")
     table.add_column("kernel", no_wrap=True)
     for heading in ("bytes to move", "seconds", "GB/s", "% of triad"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from krylearn.benchmarks.cases import Suite, fingerprint
+from krylearn.benchmarks.cases import SOURCES, Suite, fingerprint
+from krylearn.benchmarks.files import to_json
 from krylearn.benchmarks.machine import machine_facts
 
-# Rows in these states are not run again by --resume.
+# Rows in these states need not be run again.
 DONE = ("converged", "not converged", "timed out")
+# Times compare only where these facts are the same.
+_SAME = ("cpu", "usable_cores", "threads", "versions")
 
 
 class BadResults(ValueError):
@@ -38,7 +41,10 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise BadResults(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise BadResults(f"{path} is not a JSON file") from None
-    if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
+    parts = (("suite", str), ("machine", dict), ("cases", dict), ("rows", list))
+    if not isinstance(data, dict) or not all(
+        isinstance(data.get(name), kind) for name, kind in parts
+    ):
         raise BadResults(f"{path} is not a result of `krylearn bench`")
     return data
 
@@ -54,9 +60,10 @@ def select(jobs: Iterable[dict[str, Any]], only: str | None) -> list[dict[str, A
     ]  # fmt: skip
 
 
-def run_suite(suite: Suite, out: str | os.PathLike[str], *, resume: bool = False,
-              only: str | None = None, before: Callable[[dict], None] | None = None,
-              after: Callable[[dict, dict], None] | None = None) -> dict[str, Any]:  # fmt: skip
+def run_suite(suite: Suite, out: str | os.PathLike[str], *, resume: bool | None = None,
+              only: str | None = None, stage: Callable[[str], None] | None = None,
+              after: Callable[[dict, bool, dict], None] | None = None
+              ) -> dict[str, Any]:  # fmt: skip
     """Run the jobs of a suite one after the other.
 
     Parameters
@@ -65,62 +72,114 @@ def run_suite(suite: Suite, out: str | os.PathLike[str], *, resume: bool = False
         From `load_suite`.
     out : path
         The JSON file, written after each row.
-    resume : bool
-        Keep the finished rows of `out` that belong to the same jobs on the same machine.
+    resume : bool, optional
+        Keep the rows of `out` that were measured for the same jobs on the same machine with the
+        same versions. By default those of a run that was cut short are kept; of one that had
+        finished, those that `only` leaves out.
     only : str, optional
         A shell pattern, or a part, of 'case/method'.
-    before, after : callable, optional
-        Called with the job before, with the job and its row after.
+    stage : callable, optional
+        Told in words what is done next.
+    after : callable, optional
+        Called with each selected row, whether it was kept from the file, and all results.
 
     Returns
     -------
     dict
-        What the file holds: suite, machine, cases, targets, startup, rows.
+        What the file holds: suite, title, machine, started, finished, cases, targets, startup,
+        kernels, rows.
     """
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    say = stage or (lambda words: None)
+    _make_room(out)
+    say("measuring this machine")
     machine = machine_facts()
-    kept: dict[str, dict[str, Any]] = {}
-    startup = None
-    if resume and out.exists():
-        old = read_results(out)
-        if old.get("machine", {}).get("cpu") == machine["cpu"]:
-            kept = {row["fingerprint"]: row for row in old["rows"] if row["status"] in DONE}
-            startup = old.get("startup")
+    old = {} if resume is False else _comparable(out, machine)
+    kept = {row["fingerprint"]: row for row in old.get("rows", ())}
+    # The rows of a finished run are wanted anew, unless somebody says otherwise.
+    anew = resume is None and bool(old.get("finished"))
+    extras = {} if anew and not only else old
     results: dict[str, Any] = {
         "suite": suite.name, "title": suite.title, "machine": machine,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "cases": suite.cases,
-        "targets": suite.targets, "startup": startup, "rows": [],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": False,
+        "cases": suite.cases, "targets": suite.targets,
+        "startup": extras.get("startup"), "kernels": extras.get("kernels"), "rows": [],
     }  # fmt: skip
-    for job in select(suite.jobs, only):
+    marks = {fingerprint(job) for job in select(suite.jobs, only)}
+    rows: dict[str, dict[str, Any]] = {}
+    for mark in map(fingerprint, suite.jobs):
+        again = mark in marks and (anew or kept.get(mark, {}).get("status") not in DONE)
+        if mark in kept and not again:
+            rows[mark] = kept[mark]
+    for job in suite.jobs:
         mark = fingerprint(job)
-        if before:
-            before(job)
-        row = kept.get(mark) or _finish(job, mark, run_isolated(job, job["timeout"]))
-        results["rows"].append(row)
+        if mark not in marks:
+            continue
+        found = mark in rows
+        if not found:
+            say(f"{job['case']} · {job['method']['label']}")
+            rows[mark] = _finish(job, mark, run_isolated(job, job["timeout"]))
+        results["rows"] = [rows[k] for k in map(fingerprint, suite.jobs) if k in rows]
         write_results(results, out)
         if after:
-            after(job, row)
-    if suite.startup and not only and startup is None:
-        from krylearn.benchmarks.startup import measure_startup
-
-        results["startup"] = measure_startup()
+            after(rows[mark], found, results)
+    if not only:
+        _measure_extras(suite, results, say)
+    results["finished"] = len(rows) == len(suite.jobs)
     write_results(results, out)
     return results
 
 
+def _make_room(out: Path) -> None:
+    """Fail now, not after the first row, where nothing can be written."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder")
+    part = _part(out)
+    part.touch()
+    part.unlink()
+
+
+def _comparable(out: Path, machine: dict[str, Any]) -> dict[str, Any]:
+    """Return the results in `out` if their times compare with what is measured now."""
+    if not out.exists():
+        return {}
+    old = read_results(out)
+    now = json.loads(to_json(machine))
+    return old if all(old["machine"].get(fact) == now[fact] for fact in _SAME) else {}
+
+
+def _measure_extras(suite: Suite, results: dict[str, Any], say: Callable[[str], None]) -> None:
+    if suite.startup and results["startup"] is None:
+        from krylearn.benchmarks.startup import measure_startup
+
+        say("import and first calls")
+        results["startup"] = measure_startup()
+    if suite.kernels and results["kernels"] is None:
+        from krylearn.benchmarks.kernels import measure_kernels
+
+        say("kernels")
+        results["kernels"] = measure_kernels(suite.kernels)
+
+
 def _finish(job: dict[str, Any], mark: str, row: dict[str, Any]) -> dict[str, Any]:
+    source = next((source for source in SOURCES if source in job["problem"]), None)
+    family = job["problem"]["family"] if source == "family" else source
     return {
         "case": job["case"], "method": job["method"]["label"], "fingerprint": mark,
-        "rtol": job["rtol"], "family": job["problem"].get("family"), **row,
+        "rtol": job["rtol"], "family": family, **row,
     }  # fmt: skip
 
 
 def write_results(results: dict[str, Any], out: Path) -> None:
     """Write the file whole or not at all."""
-    new = out.with_name(out.name + ".part")
-    new.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    new.replace(out)
+    part = _part(out)
+    part.write_text(to_json(results), encoding="utf-8")
+    part.replace(out)
+
+
+def _part(out: Path) -> Path:
+    return out.with_name(out.name + ".part")
 
 
 def run_isolated(job: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -140,7 +199,8 @@ def run_isolated(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "krylearn.benchmarks.worker"], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        start_new_session=True,
     )  # fmt: skip
     try:
         answer, errors = process.communicate(json.dumps(job), timeout=timeout)
@@ -167,8 +227,10 @@ def _end(process: subprocess.Popen) -> None:
 def _death(code: int, errors: str) -> str:
     if code < 0:
         try:
-            return f"the process was ended by {signal.Signals(-code).name}"
+            name = signal.Signals(-code).name
         except ValueError:
-            return f"the process was ended by signal {-code}"
+            name = f"signal {-code}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the process was ended by {name}{hint}"
     lines = errors.strip().splitlines()
     return f"the process ended with status {code}" + (f": {lines[-1]}" if lines else "")

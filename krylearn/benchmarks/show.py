@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from krylearn.benchmarks import report
 from krylearn.benchmarks.cases import Suite
@@ -16,12 +24,38 @@ from krylearn.benchmarks.runner import run_suite, select
 from krylearn.benchmarks.warm import Task
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), console=console, transient=True)  # fmt: skip
+class Bar:
+    """A live bar in a terminal; nothing where there is none."""
+
+    def __init__(self, progress: Progress | None, total: int | None, text: str) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task(text, total=total)
+
+    def say(self, text: str) -> None:
+        """Say what goes on."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=text)
+
+    def advance(self) -> None:
+        """Count one more as done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
 
 
-def run_and_show(console: Console | None, suite: Suite, out: Path, *, resume: bool = False,
+@contextmanager
+def bar(console: Console | None, total: int | None, text: str) -> Iterator[Bar]:
+    """Show a bar of `total` steps, or a spinner where that is None, while the block runs."""
+    if console is None or not console.is_terminal:
+        yield Bar(None, total, text)
+        return
+    steps = (SpinnerColumn(),) if total is None else (BarColumn(20), MofNCompleteColumn())
+    words = TextColumn("{task.description}", markup=False)
+    with Progress(words, *steps, TimeElapsedColumn(), console=console, transient=True) as live:
+        yield Bar(live, total, text)
+
+
+def run_and_show(console: Console | None, suite: Suite, out: Path, *,
+                 resume: bool | None = None,
                  only: str | None = None) -> dict[str, Any]:  # fmt: skip
     """Run a suite; print each case's table as it ends, then targets and files.
 
@@ -39,52 +73,49 @@ def run_and_show(console: Console | None, suite: Suite, out: Path, *, resume: bo
     """
     if console is None:
         return run_suite(suite, out, resume=resume, only=only)
-    live = console.is_terminal
     jobs = select(suite.jobs, only)
     left = {case: sum(job["case"] == case for job in jobs) for case in suite.cases}
-    rows: list[dict[str, Any]] = []
+    old = 0
     console.print(suite.title, style="bold", markup=False)
-    progress = _progress(console) if live else None
-    bar = progress.add_task("measuring this machine", total=len(jobs)) if progress else None
+    with bar(console, len(jobs), "") as live:
 
-    def before(job: dict[str, Any]) -> None:
-        if progress is not None and bar is not None:
-            progress.update(bar, description=f"{job['case']} · {job['method']['label']}")
+        def after(row: dict[str, Any], found: bool, results: dict[str, Any]) -> None:
+            nonlocal old
+            old += found
+            left[row["case"]] -= 1
+            live.advance()
+            if not left[row["case"]]:
+                console.print()
+                console.print(report.case_table(row["case"], results))
 
-    def after(job: dict[str, Any], row: dict[str, Any]) -> None:
-        rows.append(row)
-        left[job["case"]] -= 1
-        if progress is not None and bar is not None:
-            progress.advance(bar)
-            if not left[job["case"]] and suite.startup:
-                progress.update(bar, description="first calls")
-        if not left[job["case"]]:
-            console.print(report.case_table(job["case"], {"cases": suite.cases, "rows": rows}))
-
-    with progress or nullcontext():
-        results = run_suite(suite, out, resume=resume, only=only, before=before, after=after)
+        results = run_suite(suite, out, resume=resume, only=only, stage=live.say, after=after)
+    console.print()
+    if old:
+        console.print(f"{old} of {len(jobs)} rows are from {out}, an earlier run; "
+                      "--fresh measures all", markup=False, soft_wrap=True)  # fmt: skip
+    if results["kernels"]:
+        bandwidth = results["machine"]["triad_all_threads"]
+        console.print(report.kernel_table(results["kernels"], bandwidth))
+        console.print()
     targets = report.target_table(results)
     if targets is not None:
         console.print(targets)
-    console.print(report.machine_line(results["machine"]), markup=False)
-    console.print("memory is the most that the process held, the interpreter and the matrix "
-                  "included; × is the peer's set-up and solve time over the row's")  # fmt: skip
+        console.print()
+    console.print("peak memory is that of the whole process: interpreter, matrix and work arrays")
+    console.print(report.machine_line(results["machine"]), markup=False, soft_wrap=True)
     _save_pictures(console, results, out)
     console.print(f"results: {out}", markup=False, soft_wrap=True)
     return results
 
 
 def _save_pictures(console: Console, results: dict[str, Any], out: Path) -> None:
-    from krylearn.benchmarks.plot import save_plots
+    from krylearn.benchmarks.plot import KINDS, save_plots
 
     try:
-        for path in save_plots(results, out.parent):
-            kind = path.stem.rsplit("-", 1)[-1]
-            names = {"convergence": "convergence plot", "profile": "performance profile",
-                     "size": "time against size"}  # fmt: skip
-            console.print(f"{names.get(kind, kind)}: {path}", markup=False, soft_wrap=True)
+        for kind, path in save_plots(results, out.parent).items():
+            console.print(f"{KINDS[kind]}: {path}", markup=False, soft_wrap=True)
     except ImportError as error:
-        console.print(f"no plots: {error}", markup=False)
+        console.print(f"no plots: {error}", markup=False, soft_wrap=True)
 
 
 def run_tasks(console: Console | None, tasks: list[Task]) -> dict[str, Any]:
@@ -99,19 +130,15 @@ def run_tasks(console: Console | None, tasks: list[Task]) -> dict[str, Any]:
     started = time.perf_counter()
     done: list[str] = []
     left_out: dict[str, str] = {}
-    progress = _progress(console) if console is not None and console.is_terminal else None
-    bar = progress.add_task("compiling", total=len(tasks)) if progress else None
-    with progress or nullcontext():
+    with bar(console, len(tasks), "compiling") as live:
         for name, call in tasks:
-            if progress is not None and bar is not None:
-                progress.update(bar, description=f"compiling {name}")
+            live.say(f"compiling {name}")
             try:
                 call()
                 done.append(name)
             except Exception as error:  # whatever one method raises, the others go on
                 left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            if progress is not None and bar is not None:
-                progress.advance(bar)
+            live.advance()
     return {"done": done, "left_out": left_out, "seconds": time.perf_counter() - started}
 
 

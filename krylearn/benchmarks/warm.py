@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from krylearn import registry
-from krylearn.benchmarks.cases import stencil
+from krylearn.benchmarks.systems import stencil
 
 Task = tuple[str, Callable[[], Any]]
 

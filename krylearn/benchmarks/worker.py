@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from krylearn.benchmarks.cases import Loaded, load_problem
 from krylearn.benchmarks.peers import Absent, Outcome, find_runner, observe_scipy
+from krylearn.benchmarks.systems import Loaded, load_problem
 
 # Points of a convergence curve that a file keeps.
 POINTS = 300
@@ -42,14 +42,14 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         problem = load_problem(job["problem"])
         if "." not in method["base"] and ":" not in method["base"]:
             run(problem, method, rtol, 8)  # kernels that only large systems use
+        forget_peak()
         outcomes = [run(problem, method, rtol, maxiter) for _ in range(max(1, job["runs"]))]
     except Absent as reason:
         return {"status": "skipped", "reason": str(reason)}
     peak = peak_memory()
     last = outcomes[-1]
     if job["history"] and method["base"].startswith("scipy."):
-        seen = observe_scipy(problem, method, rtol, maxiter)
-        last.matvecs, last.residuals = seen or (None, None)
+        last.matvecs, last.residuals = observe_scipy(problem, method, rtol, maxiter)
     return _row(problem, rtol, outcomes) | {
         "first_call_seconds": first_call,
         "peak_bytes": peak,
@@ -83,6 +83,8 @@ def _row(problem: Loaded, rtol: float, outcomes: list[Outcome]) -> dict[str, Any
 def _shrunk(spec: dict[str, Any]) -> Loaded:
     try:
         return load_problem(spec, small=True)
+    except ImportError as error:
+        raise Absent(f"{error.name or error} is not installed") from None
     except (TypeError, ValueError):  # a family that cannot be this small
         return load_problem(spec)
 
@@ -96,8 +98,17 @@ def _curve(outcome: Outcome, b: np.ndarray) -> dict[str, list] | None:
     return {"steps": finite.tolist(), "residuals": norms[finite].tolist()}
 
 
+def forget_peak() -> None:
+    """Count the peak of memory from now on, where the system can do that."""
+    try:  # Linux: without what it took to make the problem
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
+            switch.write("5")
+    except OSError:
+        pass
+
+
 def peak_memory() -> int:
-    """Return the most bytes that this process has held."""
+    """Return the most bytes that this process has held, since `forget_peak` where that works."""
     try:  # Linux: ru_maxrss would count the parent, whose memory a new process shares at first
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             for line in status:
@@ -111,14 +122,27 @@ def peak_memory() -> int:
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
+def _die_with_parent() -> None:
+    """Let Linux end this process when the bench is killed, which then cannot do it."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        try:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        except (OSError, AttributeError):
+            pass
+
+
 def main() -> None:
     """Read the job, run it, write the row; whatever else prints goes to stderr."""
+    _die_with_parent()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = json.load(sys.stdin)
     try:
         row = run_job(job)
-    except Exception as error:
+    except Exception as error:  # whatever a method raises is its row's outcome
         row = {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0]}
     json.dump(row, answer)
     answer.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from typing import Any
@@ -12,7 +11,6 @@ import scipy.sparse as sp
 
 from krylearn.kernels import relaxation, triangular
 from krylearn.kernels.schedule import Schedule, colouring, properly_coloured, schedule
-from krylearn.kernels.vector import norm
 from krylearn.operators import Preconditioner, canonical_csr, unsigned_indices
 from krylearn.solvers.relaxation.spectrum import jacobi_radius, youngs_omega
 
@@ -51,16 +49,16 @@ def square_csr(A: Any, name: str, dtype: Any = None) -> Any:
         A = np.asarray(A)
     if len(A.shape) != 2 or A.shape[0] != A.shape[1]:
         raise ValueError(f"{name} needs a square matrix, not one of shape {tuple(A.shape)}")
-    A = canonical_csr(A)
     if A.dtype.kind not in "biufc":
         raise TypeError(f"A holds {A.dtype} elements; numbers are needed")
+    A = canonical_csr(A)
     dtype = working_dtype(A) if dtype is None else np.dtype(dtype)
     return A if A.dtype == dtype else A.astype(dtype)
 
 
 def all_finite(A: Any) -> bool:
     """Return whether a CSR matrix holds neither NaN nor Inf."""
-    return math.isfinite(norm(A.data))
+    return bool(np.isfinite(A.data).all())
 
 
 class SplittingPreconditioner(Preconditioner):
