@@ -44,9 +44,11 @@ def test_docstrings_run(module):
         assert result.failed == 0
 
 
-@pytest.mark.parametrize("kind", ["method", "preconditioner"])
-def test_every_registered_name_is_in_the_tables(kind):
-    text = (ROOT / "docs" / "methods.md").read_text()
+@pytest.mark.parametrize("kind, page", [
+    ("method", "methods"), ("preconditioner", "methods"), ("problem", "problems"),
+])  # fmt: skip
+def test_every_registered_name_is_in_the_tables(kind, page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     tables = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+?) \|", text, re.M)
     for entry in registry.entries(kind):
         assert (entry.name, entry.matrix, entry.summary) in tables
