@@ -139,7 +139,7 @@ def _problem(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ValueError(f"a problem needs one of {', '.join(SOURCES)}")
     if "family" in spec:
         registry.find("problem", spec["family"])
-    if spec.get("rhs", "ones") not in ("ones", "random"):
+    elif spec.get("rhs", "ones") not in ("ones", "random"):
         raise ValueError(f"rhs is 'ones' or 'random', not {spec['rhs']!r}")
     # A file lies beside the suite that names it, wherever the command was typed.
     return spec | {"file": str(folder / spec["file"])} if "file" in spec else spec

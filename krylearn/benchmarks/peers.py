@@ -37,10 +37,11 @@ _now = time.perf_counter
 
 
 def _require(module: str, install: str | None = None) -> Any:
+    package = module.split(".")[0]
     try:
+        importlib.import_module(package)
         return importlib.import_module(module)
     except Exception as error:  # a broken installation raises anything
-        package = module.split(".")[0]
         if isinstance(error, ModuleNotFoundError) and error.name == package:
             raise Absent(f"{install or package} is not installed") from None
         raise Absent(f"{package} does not import: {error}") from None

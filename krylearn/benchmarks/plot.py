@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def _profile(plt: Any, results: dict[str, Any], looks: dict) -> Any:
     ratios = {method: sorted(row[method] / min(row.values()) for row in cases if method in row)
               for method in looks}  # fmt: skip
     # Who took part in a single case says nothing about the rest.
-    ratios = {method: found for method, found in ratios.items() if len(found) > 1}
+    tried = Counter(row["method"] for row in results["rows"] if row["status"] != "skipped")
+    ratios = {method: found for method, found in ratios.items() if found and tried[method] > 1}
     if not ratios:
         return None
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")

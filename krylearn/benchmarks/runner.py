@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from krylearn.benchmarks.cases import SOURCES, Suite, fingerprint
+from krylearn.benchmarks.cases import Suite, fingerprint
 from krylearn.benchmarks.files import to_json
 from krylearn.benchmarks.machine import machine_facts
 
@@ -163,8 +163,7 @@ def _measure_extras(suite: Suite, results: dict[str, Any], say: Callable[[str], 
 
 
 def _finish(job: dict[str, Any], mark: str, row: dict[str, Any]) -> dict[str, Any]:
-    source = next((source for source in SOURCES if source in job["problem"]), None)
-    family = job["problem"]["family"] if source == "family" else source
+    family = job["problem"].get("family", "stencil" if "stencil" in job["problem"] else None)
     return {
         "case": job["case"], "method": job["method"]["label"], "fingerprint": mark,
         "rtol": job["rtol"], "family": family, **row,

@@ -46,7 +46,7 @@ def jit(function: Callable) -> Callable:
     """Compile a kernel: no GIL, cached on disk where the cache directory can be written."""
     dispatcher = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
     with contextlib.suppress(RuntimeError):  # numba: "cannot cache function: no locator available"
-        dispatcher._cache = _Cache(function)
+        dispatcher._cache = _Cache(function)  # type: ignore[attr-defined]
     return dispatcher
 
 

@@ -233,6 +233,7 @@ class Stencil:
         segments = -(-full[2] // _SEGMENT)
         shared = len(coefficients) == 1 + ndim
         geometry = np.array([*full, segments, shared, *wraps], np.uint64)
+        self._arrays: tuple
         self._items = full[0] * full[1] * segments
         self._length = min(full[2], _SEGMENT)
         self._planes, self._plane = full[0], full[1] * full[2]
