@@ -17,6 +17,8 @@ import scipy.sparse.linalg as spla
 import krylearn as kl
 from krylearn import registry, testing
 from krylearn.interface import Reason
+from krylearn.testing.examples import LARGE, freeze
+from krylearn.testing.honesty import at_once, unchanged, using_threads
 
 METHODS = registry.entries("method")
 KRYLOV = [entry for entry in METHODS if not entry.needs_entries]
@@ -312,19 +314,15 @@ FOREIGN = ("big-endian", "half precision")
 def test_storage(entry, how):
     A, b = system(entry)
     stored = STORED[how](A)
-    arrays = [stored.data, stored.indices, stored.indptr] if sp.issparse(stored) else [stored]
-    before = [array.copy() for array in arrays]
-    for array in arrays:
-        array.flags.writeable = False
-    x, info = solve(entry, stored, b)
+    freeze(stored)
+    with unchanged("the matrix was changed", stored):
+        x, info = solve(entry, stored, b)
     if how in FOREIGN and entry.needs_entries and isinstance(info, str):
         assert stored.dtype.str[1:] in info or str(stored.dtype) in info
         return
     assert info == 0
     rtol = 1e-8 if how != "half precision" else 0.5
     assert np.linalg.norm(b - A @ x) <= 1.01 * rtol * np.linalg.norm(b)
-    arrays = [stored.data, stored.indices, stored.indptr] if sp.issparse(stored) else [stored]
-    assert all(map(np.array_equal, arrays, before)), "the matrix was changed"
 
 
 @every_preconditioner
@@ -332,18 +330,16 @@ def test_storage(entry, how):
 def test_storage_of_a_preconditioner(entry, how):
     A, b = system(entry)
     stored = STORED[how](A)
-    arrays = [stored.data, stored.indices, stored.indptr] if sp.issparse(stored) else [stored]
-    before = [array.copy() for array in arrays]
-    for array in arrays:
-        array.flags.writeable = False
-    try:
-        M = entry.load()(stored)
-    except ValueError as error:
-        assert how in FOREIGN and str(stored.dtype) in str(error)
-        return
+    freeze(stored)
+    with unchanged("the matrix was changed", stored):
+        try:
+            M = entry.load()(stored)
+        except ValueError as error:
+            assert how in FOREIGN and str(stored.dtype) in str(error)
+            return
     close = dict(rtol=1e-12, atol=1e-12) if how != "half precision" else dict(rtol=0.1, atol=0.1)
-    assert np.allclose(M @ b, entry.load()(A) @ b, **close)
-    assert all(map(np.array_equal, arrays, before)), "the matrix was changed"
+    with unchanged("the matrix was changed", stored):
+        assert np.allclose(M @ b, entry.load()(A) @ b, **close)
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
@@ -409,7 +405,7 @@ def test_two_threads_solve_at_once(entry):
     rhs = [testing.example_vector(len(b), seed=k) for k in range(2)]
     alone = [entry.load()(A, v, rtol=1e-8)[0] for v in rhs]
     for _ in range(10):
-        both = testing.at_once([lambda v=v: entry.load()(A, v, rtol=1e-8)[0] for v in rhs])
+        both = at_once([lambda v=v: entry.load()(A, v, rtol=1e-8)[0] for v in rhs])
         assert all(map(np.array_equal, alone, both))
 
 
@@ -421,21 +417,19 @@ def _solve_in_child(send, A, b):
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_fork_after_a_solve():
-    A = testing.example_matrix("spd", "d", testing.LARGE)
+    A = testing.example_matrix("spd", "d", LARGE)
     b = testing.example_vector(A.shape[0])
-    before = kl.get_num_threads()
-    kl.set_num_threads(2)
-    try:
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_solve_in_child, args=(send, A, b))
+    with using_threads(2):
         expected, info = kl.cg(A, b, rtol=1e-14, maxiter=4)
-        context = multiprocessing.get_context("fork")
-        receive, send = context.Pipe(duplex=False)
-        child = context.Process(target=_solve_in_child, args=(send, A, b))
         child.start()
-        assert receive.poll(60), "the child hangs"
-        x, code = receive.recv()
-        child.join(60)
-        assert child.exitcode == 0 and code == int(info) and np.array_equal(x, expected)
-    finally:
-        kl.set_num_threads(before)
-        if child.is_alive():
-            child.kill()
+        try:
+            assert receive.poll(60), "the child hangs"
+            x, code = receive.recv()
+            child.join(60)
+            assert child.exitcode == 0 and code == int(info) and np.array_equal(x, expected)
+        finally:
+            if child.is_alive():
+                child.kill()

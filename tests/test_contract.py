@@ -9,6 +9,7 @@ import scipy.sparse.linalg as spla
 
 import krylearn as kl
 from krylearn import registry, testing
+from krylearn.testing.examples import KINDS, example_grid_operator
 
 METHODS = registry.entries("method")
 PRECONDITIONERS = registry.entries("preconditioner")
@@ -50,6 +51,12 @@ def test_a_broken_promise_is_named():
     with pytest.raises(AssertionError, match="lies breaks: converges .*true residual of"):
         testing.check_method(lies, matrix="spd", only=["converges", "starts"])
 
+    def blind(A, b, x0=None, *, rtol=1e-5, **more):
+        return kl.cg(kl.GridOperator.diffusion(A.grid) if hasattr(A, "grid") else A, b, rtol=rtol)
+
+    with pytest.raises(AssertionError, match="blind breaks: takes grid operators .*the operator"):
+        testing.check_method(blind, matrix="spd", only=["takes grid operators"])
+
     class Careless(kl.Jacobi):
         def apply(self, r, out):
             r *= self._scale
@@ -57,6 +64,19 @@ def test_a_broken_promise_is_named():
 
     with pytest.raises(AssertionError, match="Careless breaks: applies"):
         testing.check_preconditioner(Careless, only=["applies", "pickles"])
+
+
+@pytest.mark.parametrize("dtype", "fdFD")
+@pytest.mark.parametrize("kind", KINDS)
+def test_example_operators_on_a_grid_are_what_they_say(kind, dtype):
+    A = example_grid_operator(kind, dtype)
+    dense = A.tocsr().toarray()
+    assert A.dtype == dense.dtype == np.dtype(dtype)
+    assert np.iscomplexobj(dense) == bool(np.any(dense.imag))
+    assert np.array_equal(dense, dense.conj().T) == (kind != "general") == A.symmetric
+    assert np.all(2 * abs(dense.diagonal()) > abs(dense).sum(axis=1))
+    if kind != "general":
+        assert (np.linalg.eigvalsh(dense)[0] < 0) == (kind == "hermitian")
 
 
 def test_a_method_of_a_third_party_keeps_the_contract():
