@@ -67,8 +67,22 @@ def test_seeds_and_refusals():
     for bad in ({"boundary": "open"}, {"alpha": -1.0}, {"tau": 0.0}):
         with pytest.raises(ValueError):
             gaussian_random_field((8, 8), **bad)
-    with pytest.raises(ValueError, match="axes"):
-        gaussian_random_field((2, 2, 2, 2))
+    for bad in ({"lengths": -1.0}, {"lengths": (1.0, 1.0, 1.0)}, {"modes": 0}, {"tau": np.nan}):
+        with pytest.raises(ValueError):
+            gaussian_random_field((8, 8), **bad)
+    for shape in ((2, 2, 2, 2), (0, 4)):
+        with pytest.raises(ValueError, match="axes"):
+            gaussian_random_field(shape)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 7), (4, 5, 6)])
+def test_the_usual_sigma(shape):
+    """Left out, sigma is tau^(alpha - d/2): tau in two axes for the literature's alpha = 2."""
+    usual = gaussian_random_field(shape, alpha=2.0, tau=3.0, seed=1)
+    given = gaussian_random_field(
+        shape, alpha=2.0, tau=3.0, sigma=3 ** (2 - len(shape) / 2), seed=1
+    )
+    assert np.allclose(usual, given, rtol=1e-14)
 
 
 def test_coefficients():

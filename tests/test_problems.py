@@ -1,5 +1,6 @@
 """Problem families: manufactured solutions, seeds, traits, sequences."""
 
+import gzip
 import itertools
 
 import numpy as np
@@ -48,6 +49,9 @@ SECOND_ORDER = {
     "central convection": lambda n: problems.convection_diffusion(
         (n - 1, n - 1), diffusivity=0.1, scheme="central", **M
     ),
+    "central convection 3-D": lambda n: problems.convection_diffusion(
+        (n // 4 - 1,) * 3, diffusivity=0.2, velocity=(1.0, -0.5, 0.25), scheme="central", **M
+    ),
     "helmholtz": lambda n: problems.helmholtz((n - 1, n - 1), wavenumber=7.0, **M),
     "damped helmholtz": lambda n: problems.helmholtz(
         (n - 1, n - 1), wavenumber=7.0, damping=0.3, **M
@@ -59,6 +63,67 @@ SECOND_ORDER = {
 @pytest.mark.parametrize("name", SECOND_ORDER)
 def test_second_order(name):
     assert orders(SECOND_ORDER[name], (32, 64))[-1] > 1.9
+
+
+# Solutions of Poisson's equation for the conditions at the low and high side of an axis.
+SIDES = {
+    ("neumann", "neumann"): (np.cos, np.pi),
+    ("dirichlet", "neumann"): (np.sin, np.pi / 2),
+    ("neumann", "dirichlet"): (np.cos, np.pi / 2),
+    ("periodic", "periodic"): (np.sin, 2 * np.pi),
+}
+
+
+@pytest.mark.parametrize("centering", ["node", "cell"])
+@pytest.mark.parametrize("first, second", list(itertools.combinations(SIDES, 2)))
+def test_poisson_is_second_order_for_every_boundary(first, second, centering):
+    errors = []
+    for n in (16, 32):
+        shape = [
+            n - 1 + pair.count("neumann") if centering == "node" and "periodic" not in pair else n
+            for pair in (first, second)
+        ]
+        grid = kl.Grid(shape, boundary=(first, second), centering=centering)
+        u, factor = 1.0, 0.0
+        for x, (wave, k) in zip(grid.points(), (SIDES[first], SIDES[second])):
+            u, factor = u * wave(k * x), factor + k**2
+        P = problems.poisson(shape, boundary=(first, second), centering=centering, rhs=factor * u)
+        x, info = kl.cg(P.A, P.b, rtol=1e-11)
+        assert info.converged
+        weights = grid.weights().ravel()
+        e = x - u.ravel()
+        if P.A.nullspace is not None:  # known up to a constant
+            e -= weights @ e / weights.sum()
+        errors.append(np.sqrt(weights @ e**2 / weights.sum()))
+    assert np.log2(errors[0] / errors[1]) > 1.9
+
+
+@pytest.mark.parametrize("high, low", [(12.0, 3.0), (1e6, 1.0)])
+def test_darcy_is_second_order_across_a_jump(high, low):
+    """The flux of ``sin(2 pi x) sin(pi y) / a`` is continuous where a jumps, at x = 1/2."""
+
+    def make(n):
+        x, y = kl.Grid((n, n), centering="cell").points()
+        a = np.where(x < 0.5, high, low) * np.ones_like(y)
+        wave = np.sin(2 * np.pi * x) * np.sin(np.pi * y)
+        P = problems.darcy((n, n), coefficient=a, rhs=5 * np.pi**2 * wave)
+        return problems.Problem(P.A, P.b, P.params, P.grid, (wave / a).ravel())
+
+    assert orders(make, (32, 64))[-1] > 1.9
+
+
+def test_darcy_is_second_order_for_a_smooth_medium():
+    def make(n):
+        x, y = kl.Grid((n, n), centering="cell").points()
+        a = np.exp(x - 2 * y)
+        s, c, pi = np.sin, np.cos, np.pi
+        u = s(pi * x) * s(pi * y)
+        # -div(a grad u) = -a (Laplace(u) + u_x - 2 u_y)
+        slopes = pi * (c(pi * x) * s(pi * y) - 2 * s(pi * x) * c(pi * y))
+        P = problems.darcy((n, n), coefficient=a, rhs=a * (2 * pi**2 * u - slopes))
+        return problems.Problem(P.A, P.b, P.params, P.grid, u.ravel())
+
+    assert orders(make, (32, 64))[-1] > 1.9
 
 
 def test_upwinding_is_of_first_order():
@@ -138,6 +203,40 @@ def test_smoke_projects_to_a_divergence_free_flow():
         assert np.abs(flow.divergence()[fluid]).max() < 1e-8 * np.abs(b).max()
 
 
+@pytest.mark.parametrize("open_top", [False, True])
+def test_smoke_projection_is_second_order(open_top):
+    """A flow is the curl of a stream function and the gradient of p; the pressure system finds p,
+    and the projection leaves the curl."""
+    from krylearn.problems.smoke import _Flow, _Spheres
+
+    k, errors, left = np.pi / 2 if open_top else np.pi, [], []
+    for n in (16, 32):
+        top = ("neumann", "dirichlet" if open_top else "neumann")
+        grid = kl.Grid((n, n), centering="cell", boundary=["neumann", top])
+        flow = _Flow(grid, _Spheres(grid, 0, np.random.default_rng(0)), open_top)
+        x, y = grid.points()
+        s = np.linspace(0, 1, n + 1)
+        stream = np.outer(np.sin(np.pi * s), np.sin(np.pi * s))
+        curl = [n * np.diff(stream, axis=1), -n * np.diff(stream, axis=0)]
+        flow.u[0] = curl[0] - 2 * np.pi * np.sin(2 * np.pi * s[:, None]) * np.cos(k * y)
+        flow.u[1] = curl[1] - k * np.cos(2 * np.pi * x) * np.sin(k * s[None, :])
+        fluid = np.ones(grid.shape, bool)
+        A = kl.GridOperator.diffusion(grid, mask=fluid)
+        p, info = kl.cg(A, -flow.divergence().ravel(), rtol=1e-11)
+        assert info.converged
+        p = p.reshape(grid.shape)
+        exact = np.cos(2 * np.pi * x) * np.cos(k * y)
+        errors.append(np.abs(p - exact - (0 if open_top else (p - exact).mean())).max())
+        flow.project(p, fluid)
+        left.append(max(np.abs(u - c).max() for u, c in zip(flow.u, curl)))
+    assert np.log2(errors[0] / errors[1]) > 1.8 and np.log2(left[0] / left[1]) > 1.8
+
+
+def test_smoke_without_obstacles():
+    P, Q = problems.smoke((8, 7), steps=2, obstacles=0)
+    assert P.params["mask"].all() and np.linalg.norm(Q.b) > 0
+
+
 def test_elasticity_rigid_motions():
     """Without its held nodes a plate moves freely; the inner rows see no force."""
     P = problems.elasticity((9, 7), clamped="left", lengths=(2.0, 1.0), roughness=0.5)
@@ -189,6 +288,20 @@ def test_seeds_and_traits(name):
     assert info.converged
 
 
+@pytest.mark.parametrize("family", [problems.poisson, problems.helmholtz])
+def test_complex_sources_stay_complex(family):
+    f = np.full((4, 4), 1.0 + 2.0j)
+    assert np.array_equal(family((4, 4), rhs=f).b, f.ravel())
+    assert problems.poisson((4, 4), rhs=f, dtype=np.float32).b.dtype == np.complex64
+    assert problems.poisson((4, 4), dtype=np.float32).b.dtype == np.float32
+
+
+def test_problems_are_compared_by_identity():
+    P, Q = problems.elasticity((3, 3)), problems.elasticity((3, 3))
+    assert P == P and P != Q and len({P, Q}) == 2
+    assert problems.Problem(P.A, P.b).params == {}
+
+
 def test_every_registered_problem_is_tested():
     assert {e.name for e in registry.entries("problem")} == {*SMALL, "matrix_market"}
 
@@ -220,8 +333,34 @@ def test_matrix_market(tmp_path):
         bad.write_bytes(content)
         with pytest.raises(ValueError, match="bad.mtx is not a Matrix Market file"):
             problems.matrix_market(bad)
+    packed = tmp_path / "bad.mtx.gz"
+    whole = gzip.compress(path.read_bytes())
+    for content in (whole[:-12], whole[:15] + b"\xff" * 20 + whole[35:]):
+        packed.write_bytes(content)
+        with pytest.raises(ValueError, match="not a Matrix Market file"):
+            problems.matrix_market(packed)
+    packed.write_bytes(whole)
+    assert abs(problems.matrix_market(packed).A - A).max() == 0
     with pytest.raises(FileNotFoundError):
         problems.matrix_market(tmp_path / "none.mtx")
+
+
+@pytest.mark.parametrize("end", ["_b.mtx", "_rhs.mtx", "_rhs1.mtx", "_b.mtx.gz"])
+def test_matrix_market_right_hand_sides(tmp_path, end):
+    path, beside = tmp_path / "A.mtx", tmp_path / f"A{end}"
+    scipy.io.mmwrite(path, sp.csr_array(np.diag([2.0, 3.0])))
+    scipy.io.mmwrite(tmp_path / "v.mtx", np.array([[5.0], [7.0]]))
+    content = (tmp_path / "v.mtx").read_bytes()
+    beside.write_bytes(gzip.compress(content) if end.endswith("gz") else content)
+    assert np.array_equal(problems.matrix_market(path).b, [5.0, 7.0])
+    # A seed draws the solution in place of what lies beside the matrix.
+    P, Q, R = (*problems.sequence("matrix_market", 2, path=path, seed=4),
+               problems.matrix_market(path, seed=4))  # fmt: skip
+    assert (P.seed, Q.seed) == (4, 5) and np.array_equal(P.A @ P.exact, P.b)
+    assert np.array_equal(P.b, R.b) and not np.array_equal(P.b, Q.b)
+    assert problems.matrix_market(path, rhs="random").seed == 0
+    with pytest.raises(ValueError, match="not both"):
+        problems.matrix_market(path, rhs=beside, seed=1)
 
 
 @pytest.mark.parametrize("call", [
@@ -233,6 +372,13 @@ def test_matrix_market(tmp_path):
     lambda: next(problems.smoke((4,))), lambda: problems.elasticity(poisson_ratio=0.5),
     lambda: problems.elasticity(clamped="right"), lambda: problems.thermal(boundary="odd"),
     lambda: problems.convection_diffusion(velocity="odd"),
+    lambda: problems.convection_diffusion((4, 4), velocity=1.0),
+    lambda: problems.convection_diffusion(diffusivity=0.0),
+    lambda: problems.diffusion((2, 2), kind="walls"), lambda: problems.diffusion(density=0.0),
+    lambda: problems.diffusion(contrast=np.inf), lambda: problems.helmholtz(damping=np.nan),
+    lambda: problems.elasticity(8), lambda: problems.elasticity((4, 4), lengths=(1.0,)),
+    lambda: problems.elasticity((4, 4), lengths=(1.0, -1.0)), lambda: next(problems.smoke(8)),
+    lambda: next(problems.smoke((8, 8), obstacles=-1)), lambda: next(problems.heat(dt=0.0)),
 ])  # fmt: skip
 def test_refusals(call):
     with pytest.raises(ValueError):

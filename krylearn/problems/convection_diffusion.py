@@ -23,8 +23,9 @@ def convection_diffusion(shape=(64, 64), *, seed: int = 0, diffusivity: float = 
     diffusivity : float
         eps; the cell Peclet number is ``|v| h / eps``.
     velocity : {'recirculating', 'constant'} or sequence of number or array
-        v: the double-glazing wind ``(2y(1 - x^2), -2x(1 - y^2))`` mapped to the unit box (two
-        axes), a random unit vector, or its components.
+        v: the double-glazing wind ``(2y(1 - x^2), -2x(1 - y^2))`` mapped to the unit box, which
+        has two axes (with one or three, 'recirculating' is 'constant'); a random unit vector; or
+        its components, one for each axis.
     scheme : {'upwind', 'central'}
     rhs : {'random', 'smooth', 'constant', 'manufactured'} or array
         f; 'manufactured' is that of ``prod sin(pi x)``.
@@ -37,7 +38,7 @@ def convection_diffusion(shape=(64, 64), *, seed: int = 0, diffusivity: float = 
     Raises
     ------
     ValueError
-        If a name is unknown.
+        If a name is unknown, or a parameter makes no sense.
 
     References
     ----------
@@ -50,6 +51,8 @@ def convection_diffusion(shape=(64, 64), *, seed: int = 0, diffusivity: float = 
     >>> P.A.symmetric, kl.gmres(P.A, P.b, rtol=1e-6, restart=30)[1].converged
     (False, True)
     """
+    if not diffusivity > 0:
+        raise ValueError(f"diffusivity must be positive, not {diffusivity!r}")
     grid = Grid(shape)
     rng = np.random.default_rng(seed)
     v = _velocity(velocity, grid, rng)
@@ -72,6 +75,8 @@ def convection_diffusion(shape=(64, 64), *, seed: int = 0, diffusivity: float = 
 
 def _velocity(kind: Any, grid: Grid, rng: np.random.Generator) -> tuple:
     if not isinstance(kind, str):
+        if np.ndim(kind) == 0 and not hasattr(kind, "__len__"):
+            kind = (kind,)
         return tuple(kind)
     if kind == "recirculating" and grid.ndim == 2:
         x, y = (2 * p - 1 for p in grid.points())

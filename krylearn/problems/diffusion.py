@@ -45,6 +45,12 @@ def diffusion(shape=(64, 64), *, seed: int = 0, kind: str = "inclusions", contra
     ValueError
         If `kind` is unknown or parameters do not fit it.
 
+    References
+    ----------
+    Trottenberg, Oosterlee and Schueller (2001), Multigrid, chapters 5 (anisotropy) and 7 (mixed
+    derivatives, jumps); Alcouffe, Brandt, Dendy and Painter (1981), The multi-grid method for the
+    diffusion equation with strongly discontinuous coefficients.
+
     Examples
     --------
     >>> import krylearn as kl
@@ -54,8 +60,10 @@ def diffusion(shape=(64, 64), *, seed: int = 0, kind: str = "inclusions", contra
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if not contrast > 0:
+    if not 0 < contrast < np.inf:
         raise ValueError(f"contrast must be positive, not {contrast!r}")
+    if not 0 < density < 1:
+        raise ValueError(f"density must be between 0 and 1, not {density!r}")
     rng = np.random.default_rng(seed)
     manufactured = isinstance(rhs, str) and rhs == "manufactured"
     if manufactured and kind not in ("anisotropic", "rotated"):
@@ -118,6 +126,8 @@ def _cells(shape, seed, kind, contrast, density, rhs, rng) -> Problem:
         A = GridOperator.diffusion(grid, c)
         params = {"coefficient": c, "source": f}
         return Problem(A, f.ravel(), params, grid, name="diffusion", seed=seed)
+    if min(grid.shape) < 3:
+        raise ValueError(f"walls stand between cells: {grid.shape} has no room for them")
     mask = np.ones(grid.shape, bool)
     for _ in range(max(2, round(density * sum(grid.shape)))):
         axis = int(rng.integers(grid.ndim))

@@ -59,10 +59,12 @@ def elasticity(shape=(32, 32), *, seed: int = 0, young: float = 1.0, poisson_rat
     >>> P.A.shape, P.nullspace.shape
     ((144, 144), (144, 3))
     """
-    if len(shape) != 2 or min(shape) < 1:
+    if np.shape(shape) != (2,) or min(shape) < 1:
         raise ValueError(f"elasticity has two axes, not the shape {shape!r}")
     if not (0 <= poisson_ratio < 0.5 and young > 0):
         raise ValueError("young must be positive and poisson_ratio in [0, 1/2)")
+    if np.shape(lengths) != (2,) or not min(lengths) > 0:
+        raise ValueError(f"lengths must be two positive numbers, not {lengths!r}")
     if clamped not in ("left", "all"):
         raise ValueError(f"clamped must be 'left' or 'all', not {clamped!r}")
     rng = np.random.default_rng(seed)

@@ -34,8 +34,9 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     lengths : float or tuple of float
         Edges of the box.
     modes : int, optional
-        How many frequencies an axis takes part. The same `modes` and `seed` give the same
-        function at every resolution; by default all frequencies of the grid take part.
+        How many frequencies an axis take part. The same `modes` and `seed` give the same
+        function at every resolution with more cells than modes; by default all frequencies of the
+        grid take part (but for the highest of an even periodic axis, which has no partner).
     seed : int or Generator, optional
 
     Returns
@@ -63,9 +64,15 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     """
     sizes = tuple(int(n) for n in np.atleast_1d(shape))
     ndim = len(sizes)
+    if np.shape(lengths) not in ((), (ndim,)):
+        raise ValueError(f"{np.size(lengths)} lengths are given for {ndim} axes")
     edges = tuple(float(e) for e in np.broadcast_to(lengths, ndim))
-    if not 1 <= ndim <= 3:
-        raise ValueError(f"a field has 1 to 3 axes, not the shape {shape!r}")
+    if not 1 <= ndim <= 3 or min(sizes) < 1:
+        raise ValueError(f"a field has 1 to 3 axes and at least one cell, not the shape {shape!r}")
+    if not all(0 < e < math.inf for e in edges):
+        raise ValueError(f"lengths must be positive, not {lengths!r}")
+    if modes is not None and modes < 1:
+        raise ValueError(f"modes must be at least 1, not {modes!r}")
     if boundary not in _CONDITIONS:
         raise ValueError(f"boundary must be one of {', '.join(_CONDITIONS)}, not {boundary!r}")
     if not (alpha > 0 and tau > 0 and (sigma is None or sigma > 0)):
@@ -145,6 +152,14 @@ def trigonometric(points: tuple[np.ndarray, ...], rng: np.random.Generator,
     ----------
     Owhadi (2017), Multigrid with rough coefficients and multiresolution operator decomposition
     from hierarchical information games; Liu, Xu and Zhang (2022), HT-Net, section 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(0, 1, 5)
+    >>> a = trigonometric((x[:, None], x[None, :]), np.random.default_rng(0))
+    >>> a.shape, bool(a.min() > 0)
+    ((5, 5), True)
     """
     x, y = points
     a = np.ones(np.broadcast_shapes(x.shape, y.shape))

@@ -35,6 +35,11 @@ def heat(shape=(100, 100), *, steps: int = 100, dt: float = 1e-3, seed: int = 0,
         ``P.exact`` the solution of the system itself (by a sine transform, so that the sequence
         is the same whatever solver is tried on it).
 
+    Raises
+    ------
+    ValueError
+        If there are not 2 axes, or a step is not positive.
+
     References
     ----------
     Khodak et al. (2024), Learning to relax, section 5.2.
@@ -50,6 +55,8 @@ def heat(shape=(100, 100), *, steps: int = 100, dt: float = 1e-3, seed: int = 0,
     grid = Grid(shape)
     if grid.ndim != 2:
         raise ValueError(f"heat has two axes, not {grid.ndim}")
+    if not dt > 0:
+        raise ValueError(f"dt must be positive, not {dt!r}")
     L = GridOperator.diffusion(grid)
     identity = GridOperator(grid, 1.0, (0.0, 0.0))
     frequencies = [
@@ -83,5 +90,12 @@ def heat(shape=(100, 100), *, steps: int = 100, dt: float = 1e-3, seed: int = 0,
 
 
 def kappa(t: float) -> float:
-    """Return the conductivity at time t."""
+    """Return the conductivity at time t.
+
+    Examples
+    --------
+    >>> from krylearn.problems.heat import kappa
+    >>> round(kappa(0.25), 12), round(kappa(0.75), 12)
+    (0.1, 10.0)
+    """
     return float(max(0.1 * np.sin(2 * np.pi * t), -10 * np.sin(2 * np.pi * t)))

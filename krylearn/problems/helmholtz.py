@@ -8,7 +8,7 @@ import numpy as np
 
 from krylearn.grid import Grid, GridOperator
 from krylearn.problems.fields import gaussian_random_field
-from krylearn.problems.problem import Problem, sine_product, source
+from krylearn.problems.problem import Problem, right_side, sine_product, source
 
 
 def helmholtz(shape=(64, 64), *, seed: int = 0, wavenumber: float = 20.0, damping: float = 0.0,
@@ -39,6 +39,11 @@ def helmholtz(shape=(64, 64), *, seed: int = 0, wavenumber: float = 20.0, dampin
     ValueError
         If a parameter is negative.
 
+    References
+    ----------
+    Erlangga, Oosterlee and Vuik (2006), A novel multigrid based preconditioner for heterogeneous
+    Helmholtz problems, whose attenuative medium this is.
+
     Examples
     --------
     >>> import krylearn as kl
@@ -46,7 +51,7 @@ def helmholtz(shape=(64, 64), *, seed: int = 0, wavenumber: float = 20.0, dampin
     >>> P.A.symmetric, P.A.positive_definite is True
     (True, False)
     """
-    if wavenumber < 0 or damping < 0 or roughness < 0:
+    if not all(value >= 0 for value in (wavenumber, damping, roughness)):
         raise ValueError("wavenumber, damping and roughness must not be negative")
     grid = Grid(shape)
     rng = np.random.default_rng(seed)
@@ -64,4 +69,4 @@ def helmholtz(shape=(64, 64), *, seed: int = 0, wavenumber: float = 20.0, dampin
     else:
         f = source(rhs, grid, rng)
     params = {"wavenumber": k, "source": f}
-    return Problem(A, f.ravel().astype(A.dtype), params, grid, exact, name="helmholtz", seed=seed)
+    return Problem(A, right_side(f, A), params, grid, exact, name="helmholtz", seed=seed)

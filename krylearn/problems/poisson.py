@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.grid import Grid, GridOperator
-from krylearn.problems.problem import Problem, sine_product, source
+from krylearn.problems.problem import Problem, right_side, sine_product, source
 
 
 def poisson(shape=(64, 64), *, seed: int = 0, rhs: Any = "random", boundary: Any = "dirichlet",
@@ -36,6 +36,11 @@ def poisson(shape=(64, 64), *, seed: int = 0, rhs: Any = "random", boundary: Any
     ValueError
         If the grid or rhs make no sense.
 
+    References
+    ----------
+    LeVeque (2007), Finite Difference Methods for Ordinary and Partial Differential Equations,
+    chapter 3.
+
     Examples
     --------
     >>> import krylearn as kl
@@ -54,7 +59,7 @@ def poisson(shape=(64, 64), *, seed: int = 0, rhs: Any = "random", boundary: Any
         f, exact = eigenvalue * u, u.ravel()
     else:
         f = source(rhs, grid, np.random.default_rng(seed))
-    b = (grid.weights() * f).ravel()
+    b = right_side(grid.weights() * f, A)
     if A.nullspace is not None:
         b -= A.nullspace @ (A.nullspace.T @ b)
-    return Problem(A, b.astype(A.dtype), {"source": f}, grid, exact, name="poisson", seed=seed)
+    return Problem(A, b, {"source": f}, grid, exact, name="poisson", seed=seed)

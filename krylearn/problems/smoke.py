@@ -41,7 +41,7 @@ def smoke(shape=(32, 32, 32), *, steps: int = 10, seed: int = 0, obstacles: int 
     Raises
     ------
     ValueError
-        If there are not 2 or 3 axes.
+        If there are not 2 or 3 axes, or `obstacles` is negative.
 
     References
     ----------
@@ -57,9 +57,11 @@ def smoke(shape=(32, 32, 32), *, steps: int = 10, seed: int = 0, obstacles: int 
     from krylearn.solvers.krylov.cg import cg
 
     top = ("neumann", "dirichlet" if open_top else "neumann")
-    ndim = len(shape)
+    ndim = np.size(shape)
     if ndim not in (2, 3):
         raise ValueError(f"smoke has 2 or 3 axes, not {ndim}")
+    if obstacles < 0:
+        raise ValueError(f"obstacles must not be negative: {obstacles}")
     longest = max(shape)
     grid = Grid(shape, lengths=[n / longest for n in shape], centering="cell",
                 boundary=[*["neumann"] * (ndim - 1), top])  # fmt: skip
@@ -145,7 +147,8 @@ class _Flow:
                 ends[-1] = 0.0
             inside = np.moveaxis(owner, d, 0)
             ball = np.maximum(inside[:-1], inside[1:])
-            ends[1:-1] = np.where(ball >= 0, self.spheres.velocity[ball, d], ends[1:-1])
+            speed = np.append(self.spheres.velocity[:, d], 0.0)  # the last: no ball, number -1
+            ends[1:-1] = np.where(ball >= 0, speed[ball], ends[1:-1])
 
     def _carried(self, values: np.ndarray, face: int | None, dt: float) -> np.ndarray:
         """Return what the flow has carried to each point: semi-Lagrangian, linear."""

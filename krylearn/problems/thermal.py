@@ -30,13 +30,19 @@ def thermal(shape=(64, 64), *, seed: int = 0, domain_seed: int | None = None,
     Returns
     -------
     P : Problem
-        ``P.params`` holds the mask and the temperatures. Nodes outside the domain are inactive
-        (rows of the identity), and hold their temperature in b.
+        ``P.params`` holds the mask and the temperatures, the latter with a frame of one node
+        around: the sides of the box. Nodes outside the domain are inactive (rows of the
+        identity), and hold their temperature in b.
 
     Raises
     ------
     ValueError
         If `boundary` is unknown or the grid is not two-dimensional.
+
+    References
+    ----------
+    Wang et al. (2024), Accelerating data generation for neural operators via Krylov subspace
+    recycling, whose thermal problem has such a domain and such data.
 
     Examples
     --------
