@@ -195,8 +195,9 @@ def _pyamg(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     hierarchy = kinds[kind](A, **({} if symmetric else {"symmetry": "nonsymmetric"}))
     setup = _now() - started
     started = _now()
-    x, info = hierarchy.solve(problem.b, tol=rtol, maxiter=maxiter, accel=accelerator or None,
-                              residuals=norms, return_info=True)  # fmt: skip
+    # Its fgmres does not restart and makes room for maxiter vectors: no more than its default.
+    x, info = hierarchy.solve(problem.b, tol=rtol, maxiter=min(maxiter, 100), residuals=norms,
+                              accel=accelerator or None, return_info=True)  # fmt: skip
     solve = _now() - started
     # pyamg does not tell the products with A inside a cycle.
     return Outcome(x, setup=setup, solve=solve, iterations=len(norms) - 1, residuals=norms,
@@ -214,6 +215,8 @@ def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     ksp.setType(name)
     ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
     ksp.getPC().setType(method["precond"] or "none")
+    if "restart" in method["options"]:
+        ksp.setGMRESRestart(method["options"]["restart"])
     ksp.setTolerances(rtol=rtol, max_it=maxiter)
     ksp.setConvergenceHistory()
     ksp.setUp()
@@ -224,8 +227,10 @@ def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     ksp.solve(rhs, x)
     solve = _now() - started
     steps = ksp.getIterationNumber()
+    # PETSc does not tell its products; cg makes one a step, from x = 0 none before.
     return Outcome(x.getArray().copy(), setup=setup, solve=solve, iterations=steps,
-                   matvecs=steps + 1, residuals=ksp.getConvergenceHistory(),
+                   matvecs=steps if name == "cg" else None,
+                   residuals=ksp.getConvergenceHistory(),
                    claimed=ksp.getConvergedReason() > 0)  # fmt: skip
 
 

@@ -95,8 +95,11 @@ def _convergence(plt: Any, results: dict[str, Any], looks: dict) -> Any:
             steps, residuals = row["curve"]["steps"], row["curve"]["residuals"]
             # A CG that takes 300 steps must not hide a multigrid that takes 8, nor a curve
             # another's markers where the two agree.
-            axis.loglog(np.add(steps, 1), residuals, label=row["method"], linewidth=1.4,
-                        markevery=(0.12 * k / len(rows), 0.12), **looks[row["method"]])
+            count = np.add(steps, 1)
+            marks = count[-1] ** ((np.arange(7) + k / len(rows)) / 7)
+            axis.loglog(count, residuals, label=row["method"], linewidth=1.2,
+                        markevery=np.unique(np.searchsorted(count, marks)).tolist(),
+                        **looks[row["method"]])  # fmt: skip
         axis.axhline(rows[0]["rtol"], color="0.6", linewidth=0.8)
         axis.set_title(results["cases"].get(case, {}).get("title", case), fontsize=10)
         axis.set_xlabel("iteration + 1")

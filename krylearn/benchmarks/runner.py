@@ -163,11 +163,17 @@ def _measure_extras(suite: Suite, results: dict[str, Any], say: Callable[[str], 
 
 
 def _finish(job: dict[str, Any], mark: str, row: dict[str, Any]) -> dict[str, Any]:
-    family = job["problem"].get("family", "stencil" if "stencil" in job["problem"] else None)
     return {
         "case": job["case"], "method": job["method"]["label"], "fingerprint": mark,
-        "rtol": job["rtol"], "family": family, **row,
+        "rtol": job["rtol"], "family": _family(job["problem"]), **row,
     }  # fmt: skip
+
+
+def _family(problem: dict[str, Any]) -> str | None:
+    """Return what problems of different sizes have in common, if anything."""
+    name = problem.get("family", "laplacian" if "stencil" in problem else None)
+    shape = problem.get("shape", problem.get("stencil", []))
+    return f"{name} {len(shape)}-D" if name and shape else name
 
 
 def write_results(results: dict[str, Any], out: Path) -> None:
