@@ -153,42 +153,106 @@ def subtract(b: np.ndarray, q: np.ndarray, r: np.ndarray) -> float:
     return root(parallel_sum(_subtract, b.shape[0], CHUNK, b, q, r), r)
 
 
-# Elements of w that stay in the first-level cache while a basis is passed over.
-_BLOCK = 2048
+# Elements of w that stay in cache with those of all rows of a basis while both are passed over.
+_BLOCK = 1024
 
 
 @jit
-def _project_dots(lo, hi, V, j, w):
+def _block_dots(V, j, start, stop, part, h):
+    """Add ``conj(V[:j, start:stop]) @ part`` to h; four rows a pass over `part`."""
+    k = 0
+    while k + 4 <= j:
+        a, b = V[k, start:stop], V[k + 1, start:stop]
+        c, d = V[k + 2, start:stop], V[k + 3, start:stop]
+        ha = hb = hc = hd = part.dtype.type(0)
+        for i in range(part.shape[0]):
+            t = part[i]
+            ha += np.conj(a[i]) * t
+            hb += np.conj(b[i]) * t
+            hc += np.conj(c[i]) * t
+            hd += np.conj(d[i]) * t
+        h[k] += ha
+        h[k + 1] += hb
+        h[k + 2] += hc
+        h[k + 3] += hd
+        k += 4
+    while k < j:
+        a = V[k, start:stop]
+        ha = part.dtype.type(0)
+        for i in range(part.shape[0]):
+            ha += np.conj(a[i]) * part[i]
+        h[k] += ha
+        k += 1
+
+
+@jit
+def _block_combine(V, j, start, stop, y, part):
+    """Add ``y @ V[:j, start:stop]`` to `part`; four rows a pass over it."""
+    k = 0
+    while k + 4 <= j:
+        a, b = V[k, start:stop], V[k + 1, start:stop]
+        c, d = V[k + 2, start:stop], V[k + 3, start:stop]
+        ya, yb, yc, yd = y[k], y[k + 1], y[k + 2], y[k + 3]
+        for i in range(part.shape[0]):
+            part[i] += (ya * a[i] + yb * b[i]) + (yc * c[i] + yd * d[i])
+        k += 4
+    while k < j:
+        a, ya = V[k, start:stop], y[k]
+        for i in range(part.shape[0]):
+            part[i] += ya * a[i]
+        k += 1
+
+
+@jit
+def _dots(lo, hi, V, j, w):
     h = np.zeros(j, w.dtype)
     for start in range(lo, hi, _BLOCK):
         stop = min(start + _BLOCK, hi)
-        for k in range(j):
-            v, part = V[k, start:stop], w[start:stop]
-            total = w.dtype.type(0)
-            for i in range(part.shape[0]):
-                total += np.conj(v[i]) * part[i]
-            h[k] += total
+        _block_dots(V, j, start, stop, w[start:stop], h)
     return h
 
 
 @jit
-def _project_blocks(lo, hi, V, j, h, w):
+def _combine(lo, hi, V, y, x):
     for start in range(lo, hi, _BLOCK):
         stop = min(start + _BLOCK, hi)
-        for k in range(j):
-            a = h[k]
-            v, part = V[k, start:stop], w[start:stop]
-            for i in range(part.shape[0]):
-                part[i] -= a * v[i]
+        _block_combine(V, y.shape[0], start, stop, y, x[start:stop])
+
+
+@jit
+def _project(lo, hi, V, minus_h, w):
+    """Do ``w += minus_h @ V``; return ``conj(V) @ w`` and, last, the square of the norm of w."""
+    j = minus_h.shape[0]
+    left = np.zeros(j + 1, w.dtype)
+    for start in range(lo, hi, _BLOCK):
+        stop = min(start + _BLOCK, hi)
+        part = w[start:stop]
+        _block_combine(V, j, start, stop, minus_h, part)
+        _block_dots(V, j, start, stop, part, left)
+        total = w[:1].real[0] * 0
+        for i in range(part.shape[0]):
+            total += part[i].real * part[i].real + part[i].imag * part[i].imag
+        left[j] += total
+    return left
 
 
 def dots(V: np.ndarray, j: int, w: np.ndarray) -> np.ndarray:
     """Return the inner products ``conj(V[:j]) @ w``."""
-    return parallel_sum(_project_dots, w.shape[0], CHUNK, V, j, w)
+    return parallel_sum(_dots, w.shape[0], CHUNK, V, j, w)
+
+
+def combine(V: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Do ``x += y @ V[:len(y)]``; return x."""
+    parallel_for(_combine, x.shape[0], CHUNK, V, y.astype(x.dtype, copy=False), x)
+    return x
 
 
 def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, float]:
-    """Make `w` orthogonal to the first `j` rows of `V`, by classical Gram-Schmidt twice.
+    """Make `w` orthogonal to the first `j` rows of `V`, by classical Gram-Schmidt.
+
+    The pass that subtracts the projection measures what is left of it, block by block while the
+    rows are in cache. It is done again where that is more than rounding: as a rule memory is
+    passed over twice, and thrice where one pass of Gram-Schmidt loses digits.
 
     Parameters
     ----------
@@ -204,32 +268,17 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
         The coefficients: w was ``h @ V[:j]`` plus what is left.
     norm : float
         Norm of what is left.
+
+    References
+    ----------
+    Daniel, Gragg, Kaufman and Stewart (1976); Parlett (1980): "twice is enough" (Kahan).
     """
-    before = norm(w)
-    h = dots(V, j, w)
-    parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, h, w)
-    after = norm(w)
-    # "Twice is enough" (Kahan, in Parlett 1980), and once is when little was taken away.
-    if after < 0.7071 * before:
-        again = dots(V, j, w)
-        parallel_for(_project_blocks, w.shape[0], CHUNK, V, j, again, w)
-        h = h + again
-        after = norm(w)
+    h = correction = dots(V, j, w)
+    rounding = 32 * np.finfo(w.dtype).eps
+    for _ in range(3):
+        left = parallel_sum(_project, w.shape[0], CHUNK, V, -correction, w)
+        after, correction = root(left[j].real, w), left[:j]
+        if not np.linalg.norm(correction) > rounding * after:
+            break
+        h = h + correction
     return h, after
-
-
-@jit
-def _combine_blocks(lo, hi, V, y, x):
-    for start in range(lo, hi, _BLOCK):
-        stop = min(start + _BLOCK, hi)
-        for k in range(y.shape[0]):
-            a = y[k]
-            v, part = V[k, start:stop], x[start:stop]
-            for i in range(part.shape[0]):
-                part[i] += a * v[i]
-
-
-def combine(V: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Do ``x += y @ V[:len(y)]``; return x."""
-    parallel_for(_combine_blocks, x.shape[0], CHUNK, V, y.astype(x.dtype, copy=False), x)
-    return x
