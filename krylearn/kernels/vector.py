@@ -251,7 +251,7 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
     """Make `w` orthogonal to the first `j` rows of `V`, by classical Gram-Schmidt.
 
     The pass that subtracts the projection measures what is left of it, block by block while the
-    rows are in cache. It is done again where that is more than rounding: as a rule memory is
+    rows are in cache. It is done again where that exceeds 256 roundings: as a rule memory is
     passed over twice, and thrice where one pass of Gram-Schmidt loses digits.
 
     Parameters
@@ -274,7 +274,7 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
     Daniel, Gragg, Kaufman and Stewart (1976); Parlett (1980): "twice is enough" (Kahan).
     """
     h = correction = dots(V, j, w)
-    rounding = 32 * np.finfo(w.dtype).eps
+    rounding = 256 * np.finfo(w.dtype).eps
     for _ in range(3):
         left = parallel_sum(_project, w.shape[0], CHUNK, V, -correction, w)
         after, correction = root(left[j].real, w), left[:j]
