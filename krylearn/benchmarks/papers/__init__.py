@@ -1,0 +1,1 @@
+"""Experiments of papers, done again: each module runs by ``python -m`` and prints its table."""

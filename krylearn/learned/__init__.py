@@ -1,0 +1,1 @@
+"""Learned parts: each fits a socket of a classical solver, none can spoil an answer."""

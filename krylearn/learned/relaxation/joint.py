@@ -1,0 +1,151 @@
+"""Young's formula where it holds, and a bandit on what it gets wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from krylearn.kernels.bandits import guided, leader, remember
+from krylearn.learned.relaxation.chebcb import ChebCB
+from krylearn.learned.relaxation.policy import context_number
+from krylearn.learned.relaxation.references import Young
+
+__all__ = ["YoungCB"]
+
+
+class YoungCB(ChebCB):
+    """A contextual bandit on the factor by which Young's formula is off.
+
+    Young's relaxation is ``2 / (1 + s)`` with ``s = sqrt(1 - radius**2)``; an arm multiplies s by
+    a power of `step`. The bandit starts with Young's own arm, looks only at the neighbours of the
+    arm that leads, and spends on that no more than a share of what Young alone would have cost.
+
+    Parameters
+    ----------
+    young : Young
+        Makes s of the context.
+    reach : int
+        Arms on either side of Young's.
+    step : float
+        Between the factors of neighbours.
+    degree : int
+        Of the polynomials of the context.
+    interval : (float, float), optional
+        Of the context. By default, and wherever a context lies outside, it grows.
+    limits : (float, float)
+        Of the relaxation.
+    budget : float
+        Share of all losses that may be lost to Young by exploring.
+
+    Attributes
+    ----------
+    values : (2 reach + 1,) ndarray
+        The factors.
+    probabilities : (2 reach + 1,) ndarray
+        Of the last choice, which is certain.
+    rounds : int
+        Losses observed.
+
+    Notes
+    -----
+    Bayesian least squares: the coefficients of Young's arm are free, and those of every other lie
+    about its neighbour's on the side of Young's. So an arm that has not been tried promises what
+    its neighbour has shown, with the doubt that makes it worth a try; two standard deviations of
+    it, as in LinUCB. Old losses fade, so that a change that the context does not tell is followed.
+
+    References
+    ----------
+    Khodak et al. (2024), Learning to relax. Li et al. (2010), A contextual-bandit approach
+    (LinUCB). Combes and Proutiere (2014), Unimodal bandits, on the neighbours of the leader.
+    Wu et al. (2016), Conservative bandits, on the budget.
+
+    Examples
+    --------
+    >>> from krylearn.learned.relaxation import Young, YoungCB
+    >>> young = Young(family="I + cA", radius=0.9, diagonal=4.0)
+    >>> policy = YoungCB(young)
+    >>> for t in range(400):
+    ...     c = 1 + t % 10
+    ...     policy.observe(20 + 90 * (policy.choose(c) - young.choose(c) - 0.2) ** 2)
+    >>> bool(0.1 < policy.best(5) - young.choose(5) < 0.3)
+    True
+    """
+
+    _settings = ("young", "reach", "step", "degree", "interval", "limits", "budget")
+    _state = (*ChebCB._state, "_noise2", "_judged", "_total", "_excess")
+
+    # Of the difference between neighbours, in units of the mean loss.
+    _spread = 0.3
+    # In units of a standard deviation.
+    _confidence = 2.0
+    # Of a loss, one round later: a memory of some 500 rounds.
+    _memory = 0.998
+
+    def __init__(self, young: Young, reach: int = 8, step: float = math.sqrt(2), degree: int = 5,
+                 interval: Sequence[float] | None = None,
+                 limits: Sequence[float] = (1.0, 1.95), budget: float = 0.01) -> None:  # fmt: skip
+        if reach != int(reach) or reach < 1 or not step > 1:
+            raise ValueError(f"reach must be >= 1 and step > 1, not {reach!r} and {step!r}")
+        if not 0 < limits[0] < limits[1] < 2:
+            raise ValueError(f"limits must ascend between 0 and 2, not be {limits!r}")
+        powers = float(step) ** np.arange(-int(reach), int(reach) + 1.0)
+        super().__init__(powers, degree, interval=interval, ridge=0.1)
+        self.young, self.reach, self.step = young, int(reach), float(step)
+        self.limits, self.budget = (float(limits[0]), float(limits[1])), float(budget)
+        self._sd, self._work = np.zeros(powers.size), np.zeros(self.degree + 1)
+        self._noise2 = self._total = self._excess = 0.0
+        self._judged = 0
+
+    def choose(self, context: Any = None) -> float:
+        """Return the relaxation to solve the next system with."""
+        self._arm = self._decide(context)
+        return self._omega(self._arm, context)
+
+    def predict(self, context: Any = None) -> np.ndarray:
+        """Return the loss to expect of each factor."""
+        y = np.empty(self.values.size)
+        self._look(context, np.empty(self.degree + 1), self._theta.copy(), y)
+        return y
+
+    def best(self, context: Any = None) -> float:
+        """Return the relaxation with the least expected loss."""
+        return self._omega(int(leader(self.predict(context), self.reach)), context)
+
+    def _omega(self, arm: int, context: Any) -> float:
+        radius = self.young.radius_at(context)
+        s = math.sqrt(1 - radius**2) if radius < 1 else 1.0
+        return min(max(2 / (1 + s * float(self.values[arm])), self.limits[0]), self.limits[1])
+
+    def _look(self, context: Any, features: np.ndarray, theta: np.ndarray, y: np.ndarray) -> int:
+        """Write what is expected of the context; return the arm to try."""
+        unit = self.mean or 1.0
+        # Losses are counts: no arm is known better than to a hundredth.
+        noise = max(math.sqrt(self._noise2), 0.01 * unit)
+        return guided(
+            self._place(context_number(context)), self._gram, self._moment, self.reach, noise,
+            self._spread * unit, self.ridge, self._confidence, features, theta, y, self._sd,
+            self._factor, self._work,
+        )  # fmt: skip
+
+    def _decide(self, context: Any) -> int:
+        self._cover(context_number(context))
+        arm = self._look(context, self._features, self._theta, self._predicted)
+        if self._excess > self.budget * self._total:
+            arm = self.reach
+        self._probabilities[:] = 0.0
+        self._probabilities[arm] = 1.0
+        return arm
+
+    def _learn(self, arm: int, loss: float) -> None:
+        error = loss - self._predicted[arm]
+        # The first errors of an arm are of ignorance, not of noise.
+        if self._gram[arm, 0, 0] > self.degree:
+            self._judged += 1
+            self._noise2 += float(error**2 - self._noise2) / min(self._judged, 100)
+        self._total += loss
+        if arm != self.reach:
+            self._excess += float(loss - self._predicted[self.reach])
+        remember(self._features, loss, arm, self._memory, self._gram, self._moment)
