@@ -18,13 +18,15 @@ _LAZY = {
     "Preconditioner": "operators",
     "Grid": "grid",
     "GridOperator": "grid",
+    "Policy": "learned.relaxation",
     "boundary_rhs": "grid",
     "solve": "choose",
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",
 }
 _MODULES = ("problems", "testing", "benchmarks")
-for _entry in (*registry.entries("method"), *registry.entries("preconditioner")):
+_KINDS = ("method", "preconditioner", "policy")
+for _entry in (e for kind in _KINDS for e in registry.entries(kind)):
     _module, _attribute = _entry.target.split(":")
     _LAZY[_attribute] = _module
 

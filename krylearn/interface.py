@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.kernels.vector import norm, subtract
-from krylearn.operators import Identity, Operator, as_operator, matrix_like
+from krylearn.operators import Identity, Operator, Preconditioner, as_operator, matrix_like
 
 __all__ = ["Reason", "Solve", "SolveInfo", "solve_with"]
 
@@ -462,9 +462,12 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     setup = float(getattr(M, "setup_seconds", 0.0))
     seconds = time.perf_counter() - started
     infos = [solve.info(method, setup, seconds) for solve in solves]
+    info = infos[0] if len(infos) == 1 else _join(infos)
+    if isinstance(M, Preconditioner):
+        M.observe(info)
     # scipy's answer to (n, 1) is (n,), and ours.
     x = X[0] if b.ndim == 1 or b.shape[1] == 1 else np.ascontiguousarray(X.T)
-    return x, infos[0] if len(infos) == 1 else _join(infos)
+    return x, info
 
 
 def _run(loop: Callable[[Solve], None], solve: Solve) -> None:

@@ -176,6 +176,9 @@ class Preconditioner(LinearOperator):
         """Take new values on the same pattern, reusing what depends on the pattern alone."""
         raise NotImplementedError
 
+    def observe(self, info: Any) -> None:
+        """Learn from a solve that this preconditioner has served; most have nothing to learn."""
+
     def _matvec(self, x):
         x = np.ascontiguousarray(x, dtype=self.dtype).reshape(-1)
         return self.apply(x, np.empty(self.shape[0], self.dtype))

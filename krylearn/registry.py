@@ -21,12 +21,13 @@ class Entry:
     name : str
         What the user types.
     kind : str
-        'method', 'preconditioner' or 'problem'.
+        'method', 'preconditioner', 'policy' or 'problem'.
     target : str
         'module:attribute' below ``krylearn``.
     matrix : str
         What it needs of A: 'spd', 'hermitian', 'general' or 'dominant' (a stationary method,
-        which converges on diagonally dominant or SPD matrices).
+        which converges on diagonally dominant or SPD matrices). Of a policy: what it looks at,
+        'context' or 'nothing'.
     summary : str
         One line for tables.
     needs_entries : bool
@@ -121,6 +122,17 @@ for _name, _class, _matrix, _summary in (
     _method(_name, f"{_F}.{_name}", _matrix, _summary, needs_entries=True)
     register(_name, "preconditioner", f"solvers.{_F}.{_name}:{_class}", _matrix, _summary,
              needs_entries=True)  # fmt: skip
+
+for _name, _class, _looks_at, _summary in (
+    ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),
+    ("binned_tsallis_inf", "BinnedTsallisINF", "context", "Tsallis-INF in each bin of the context"),
+    ("cheb_cb", "ChebCB", "context", "losses as polynomials of the context"),
+    ("young", "Young", "context", "Young's formula, from one eigenvalue"),
+    ("young_cb", "YoungCB", "context", "Young's formula and a bandit on what it gets wrong"),
+    ("fixed", "Fixed", "nothing", "always the same value"),
+    ("explore_then_commit", "ExploreThenCommit", "nothing", "each value in turns, then the best"),
+):
+    register(_name, "policy", f"learned.relaxation:{_class}", _looks_at, _summary)
 
 for _name, _matrix, _summary in (
     ("poisson", "spd", "Poisson, 2-D or 3-D"),

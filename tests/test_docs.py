@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
     m.name for m in pkgutil.walk_packages(krylearn.__path__, "krylearn.")
-    if not m.name.startswith(("krylearn.learned", "krylearn.petsc"))
+    if not m.name.startswith("krylearn.petsc")
 ]  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def test_docstrings_run(module):
 
 @pytest.mark.parametrize("kind, page", [
     ("method", "methods"), ("preconditioner", "methods"), ("problem", "problems"),
+    ("policy", "learning"),
 ])  # fmt: skip
 def test_every_registered_name_is_in_the_tables(kind, page):
     text = (ROOT / "docs" / f"{page}.md").read_text()

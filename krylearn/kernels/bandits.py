@@ -10,6 +10,19 @@ from krylearn.kernels.parallel import jit
 
 
 @jit
+def plain_sum(p):
+    """Return the sum of p.
+
+    A loop that also stores is vectorised or not by where its arrays lie in memory, which the
+    rounding of a sum would show: the same seed would not give the same choices.
+    """
+    total = 0.0
+    for value in p:
+        total += value
+    return total
+
+
+@jit
 def draw(p, u):
     """Return the first index at which the running sum of `p` exceeds `u`, uniform in [0, 1)."""
     total = 0.0
@@ -44,11 +57,10 @@ def tsallis(losses, eta, p):
         y += change
         if abs(change) <= 4e-16 * y:
             break
-    total = 0.0
     for i in range(p.shape[0]):
         w = goal / (losses[i] - least + y)
         p[i] = w * w
-        total += p[i]
+    total = plain_sum(p)
     for i in range(p.shape[0]):
         p[i] /= total
 
@@ -84,12 +96,10 @@ def predict(theta, features, y):
 def inverse_gap(y, eta, p):
     """Write ``p_i = 1 / (d + eta (y_i - min y))``; the rest goes to the minimum."""
     best = y.argmin()
-    rest = 1.0
     for i in range(y.shape[0]):
         p[i] = 1 / (y.shape[0] + eta * (y[i] - y[best]))
-        if i != best:
-            rest -= p[i]
-    p[best] = rest
+    p[best] = 0.0
+    p[best] = 1 - plain_sum(p)
 
 
 @jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.polynomial import chebyshev as series
@@ -35,6 +35,8 @@ class ChebCB(Learner):
         Of the context. By default, and wherever a context lies outside, it grows.
     ridge : float
         Added to the diagonal of the normal equations.
+    loss : {'iterations', 'seconds'}
+        What a solver shall tell `observe`.
 
     Attributes
     ----------
@@ -66,13 +68,17 @@ class ChebCB(Learner):
     [1.2, 1.5, 1.8]
     """
 
-    _settings = ("values", "degree", "seed", "eta", "interval", "ridge")
-    _state = (*Learner._state, "_features", "_gram", "_moment", "_theta")
+    _settings: ClassVar[tuple[str, ...]] = (
+        "values", "degree", "seed", "eta", "interval", "ridge", "loss",
+    )  # fmt: skip
+    _state: ClassVar[tuple[str, ...]] = (
+        *Learner._state, "_features", "_gram", "_moment", "_theta",
+    )  # fmt: skip
 
     def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, degree: int = 5,
                  seed: int = 0, eta: float = 100.0, interval: Sequence[float] | None = None,
-                 ridge: float = 1e-3) -> None:  # fmt: skip
-        super().__init__(values, seed)
+                 ridge: float = 1e-3, loss: str = "iterations") -> None:  # fmt: skip
+        super().__init__(values, seed, loss)
         if degree != int(degree) or degree < 0:
             raise ValueError(f"degree must be an integer >= 0, not {degree!r}")
         if not (eta > 0 and ridge > 0):

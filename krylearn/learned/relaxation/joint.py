@@ -21,7 +21,9 @@ class YoungCB(ChebCB):
 
     Young's relaxation is ``2 / (1 + s)`` with ``s = sqrt(1 - radius**2)``; an arm multiplies s by
     a power of `step`. The bandit starts with Young's own arm, looks only at the neighbours of the
-    arm that leads, and spends on that no more than a share of what Young alone would have cost.
+    arm that leads, and spends on that no more than a share of what Young alone would have cost. So
+    it keeps close to Young where the formula holds, and leaves it, in some hundred rounds, where
+    it does not.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ class YoungCB(ChebCB):
         Of the relaxation.
     budget : float
         Share of all losses that may be lost to Young by exploring.
+    loss : {'iterations', 'seconds'}
+        What a solver shall tell `observe`.
 
     Attributes
     ----------
@@ -74,8 +78,8 @@ class YoungCB(ChebCB):
     True
     """
 
-    _settings = ("young", "reach", "step", "degree", "interval", "limits", "budget")
-    _state = (*ChebCB._state, "_noise2", "_judged", "_total", "_excess")
+    _settings = ("young", "reach", "step", "degree", "interval", "limits", "budget", "loss")
+    _state = (*ChebCB._state, "_predicted", "_noise2", "_judged", "_total", "_excess")
 
     # Of the difference between neighbours, in units of the mean loss.
     _spread = 0.3
@@ -86,13 +90,14 @@ class YoungCB(ChebCB):
 
     def __init__(self, young: Young, reach: int = 8, step: float = math.sqrt(2), degree: int = 5,
                  interval: Sequence[float] | None = None,
-                 limits: Sequence[float] = (1.0, 1.95), budget: float = 0.01) -> None:  # fmt: skip
+                 limits: Sequence[float] = (1.0, 1.95), budget: float = 0.01,
+                 loss: str = "iterations") -> None:  # fmt: skip
         if reach != int(reach) or reach < 1 or not step > 1:
             raise ValueError(f"reach must be >= 1 and step > 1, not {reach!r} and {step!r}")
         if not 0 < limits[0] < limits[1] < 2:
             raise ValueError(f"limits must ascend between 0 and 2, not be {limits!r}")
         powers = float(step) ** np.arange(-int(reach), int(reach) + 1.0)
-        super().__init__(powers, degree, interval=interval, ridge=0.1)
+        super().__init__(powers, degree, interval=interval, ridge=0.1, loss=loss)
         self.young, self.reach, self.step = young, int(reach), float(step)
         self.limits, self.budget = (float(limits[0]), float(limits[1])), float(budget)
         self._sd, self._work = np.zeros(powers.size), np.zeros(self.degree + 1)
@@ -133,7 +138,8 @@ class YoungCB(ChebCB):
     def _decide(self, context: Any) -> int:
         self._cover(context_number(context))
         arm = self._look(context, self._features, self._theta, self._predicted)
-        if self._excess > self.budget * self._total:
+        # What Young costs must be known before a loss to it can be told.
+        if self.rounds <= self.degree or self._excess > self.budget * self._total:
             arm = self.reach
         self._probabilities[:] = 0.0
         self._probabilities[arm] = 1.0

@@ -18,12 +18,15 @@ OMEGAS = np.linspace(1.0, 1.95, 20)
 class Policy(Protocol):
     """What solvers ask of an ``omega`` that is no number.
 
+    A solver calls `choose` before a solve and `observe` after it. It observes iterations, or
+    seconds if the policy has an attribute ``loss = "seconds"``.
+
     Parameters
     ----------
     context : object, optional
         What is known of the system before it is solved.
     loss : float
-        What the choice has cost, in any unit that is kept.
+        What the choice has cost, in any unit that is kept; infinite where the solve has failed.
     """
 
     def choose(self, context: Any = None) -> float:
@@ -45,6 +48,8 @@ class Learner:
         To choose among, the arms of the bandit.
     seed : int
         Of all random draws.
+    loss : {'iterations', 'seconds'}
+        What a solver shall tell `observe`.
 
     Attributes
     ----------
@@ -55,25 +60,27 @@ class Learner:
 
     Notes
     -----
-    Losses are iterations or seconds or whatever the caller counts. One that is not finite (the
-    solve has failed) counts as twice the worst finite one so far. A loss that follows no choice
-    is ignored. The state is saved between decisions: a choice that waits for its loss is saved
-    with it.
+    One that is not finite (the solve has failed) counts as twice the worst finite one so far. A
+    loss that follows no choice is ignored. What is saved or pickled is everything: a choice that
+    waits for its loss is saved with it.
     """
 
-    _settings: ClassVar[tuple[str, ...]] = ("values", "seed")
+    _settings: ClassVar[tuple[str, ...]] = ("values", "seed", "loss")
     _state: ClassVar[tuple[str, ...]] = ("rounds", "mean", "worst", "_arm", "_probabilities")
     _kinds: ClassVar[dict[str, type[Learner]]] = {}
 
     def __init_subclass__(cls) -> None:
         Learner._kinds[cls.__name__] = cls
 
-    def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, seed: int = 0) -> None:
+    def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, seed: int = 0,
+                 loss: str = "iterations") -> None:  # fmt: skip
         self.values = np.array(values, dtype=float)
         if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
             raise ValueError(f"values must be a list of numbers, not {values!r}")
         self.values.flags.writeable = False
-        self.seed = int(seed)
+        if loss not in ("iterations", "seconds"):
+            raise ValueError(f"loss must be 'iterations' or 'seconds', not {loss!r}")
+        self.seed, self.loss = int(seed), loss
         self._rng = np.random.default_rng(self.seed)
         self._probabilities = np.full(self.values.size, 1 / self.values.size)
         self.rounds = 0
@@ -133,7 +140,10 @@ class Learner:
         ValueError
             If the text is no policy's.
         """
-        return _from_dict(json.loads(text))
+        try:
+            return _from_dict(json.loads(text))
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"not a saved policy: {error!r}") from None
 
     def save(self, path: str | Path) -> None:
         """Write `to_json` to a file."""
@@ -181,13 +191,13 @@ def _plain(value: Any) -> Any:
 def _from_dict(record: Any) -> Learner:
     if not isinstance(record, dict) or record.get("policy") not in Learner._kinds:
         raise ValueError(f"not a saved policy; known ones are {', '.join(Learner._kinds)}")
-    settings = {
+    settings: dict[str, Any] = {
         name: _from_dict(value) if isinstance(value, dict) else value
         for name, value in record["settings"].items()
     }
     policy = Learner._kinds[record["policy"]](**settings)
-    for name, value in record["state"].items():
-        fresh = getattr(policy, name)
+    for name in policy._state:
+        value, fresh = record["state"][name], getattr(policy, name)
         if isinstance(fresh, np.ndarray):
             value = np.array(value, fresh.dtype).reshape(fresh.shape)
         elif isinstance(fresh, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from krylearn.solvers.relaxation.spectrum import jacobi_radius, youngs_omega
 from krylearn.solvers.relaxation.splitting import square_csr
 
 __all__ = ["ExploreThenCommit", "Fixed", "Young"]
+
+# The summed losses of a value that has failed.
+FAILED = 1e300
 
 
 class Fixed(Learner):
@@ -54,6 +58,8 @@ class ExploreThenCommit(Learner):
         To choose among.
     trials : int
         Of each value.
+    loss : {'iterations', 'seconds'}
+        What a solver shall tell `observe`.
 
     Attributes
     ----------
@@ -72,11 +78,12 @@ class ExploreThenCommit(Learner):
     1.5
     """
 
-    _settings = ("values", "trials")
+    _settings = ("values", "trials", "loss")
     _state = (*Learner._state, "_sums")
 
-    def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, trials: int = 10) -> None:
-        super().__init__(values)
+    def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, trials: int = 10,
+                 loss: str = "iterations") -> None:  # fmt: skip
+        super().__init__(values, loss=loss)
         if trials != int(trials) or trials < 1:
             raise ValueError(f"trials must be an integer >= 1, not {trials!r}")
         self.trials = int(trials)
@@ -85,6 +92,12 @@ class ExploreThenCommit(Learner):
     def best(self, context: Any = None) -> float:
         """Return the value with the least mean loss."""
         return self._value(int(self._sums.argmin()))
+
+    def observe(self, loss: float) -> None:
+        """Learn what the value returned last has cost; one that has failed is out."""
+        if self._arm >= 0 and not math.isfinite(loss):
+            self._sums[self._arm] = FAILED
+        super().observe(loss)
 
     def _decide(self, context: Any) -> int:
         d = self.values.size

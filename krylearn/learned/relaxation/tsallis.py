@@ -25,8 +25,10 @@ class TsallisINF(Learner):
     estimator : {'importance', 'reduced_variance'}
         Of the losses of the arms that were not tried. The second subtracts the mean loss
         before it weighs, from arms that are tried often enough for that to be safe.
-    least : float
-        The least a loss can be, which is subtracted: 1 for iterations, 0 for seconds.
+    loss : {'iterations', 'seconds'}
+        What a solver shall tell `observe`.
+    least : float, optional
+        The least a loss can be, which is subtracted: by default 1 for iterations, 0 for seconds.
 
     Attributes
     ----------
@@ -57,17 +59,19 @@ class TsallisINF(Learner):
     True
     """
 
-    _settings = ("values", "seed", "estimator", "least")
+    _settings = ("values", "seed", "estimator", "loss", "least")
     _state = (*Learner._state, "_losses")
 
     def __init__(self, values: Sequence[float] | np.ndarray = OMEGAS, seed: int = 0,
-                 estimator: str = "importance", least: float = 1.0) -> None:  # fmt: skip
-        super().__init__(values, seed)
+                 estimator: str = "importance", loss: str = "iterations",
+                 least: float | None = None) -> None:  # fmt: skip
+        super().__init__(values, seed, loss)
         if estimator not in ("importance", "reduced_variance"):
             raise ValueError(
                 f"estimator must be 'importance' or 'reduced_variance', not {estimator!r}"
             )
-        self.estimator, self.least = estimator, float(least)
+        self.estimator = estimator
+        self.least = float(loss == "iterations") if least is None else float(least)
         self._losses = np.zeros(self.values.size)
 
     def best(self, context: Any = None) -> float:
@@ -102,7 +106,7 @@ class BinnedTsallisINF(Learner):
         Bins of equal width over `interval`, or the inner edges between bins.
     interval : (float, float)
         Of the context; beyond it the outer bins count.
-    values, seed, estimator, least
+    values, seed, estimator, loss, least
         As for `TsallisINF`.
 
     Attributes
@@ -129,14 +133,15 @@ class BinnedTsallisINF(Learner):
     True
     """
 
-    _settings = ("bins", "values", "seed", "estimator", "least")
+    _settings = ("bins", "values", "seed", "estimator", "loss", "least")
     _state = (*Learner._state, "_bin", "_learners")
 
     def __init__(self, bins: int | Sequence[float] | np.ndarray = 6,
                  values: Sequence[float] | np.ndarray = OMEGAS, seed: int = 0,
-                 estimator: str = "importance", least: float = 1.0,
+                 estimator: str = "importance", loss: str = "iterations",
+                 least: float | None = None,
                  interval: tuple[float, float] = (0.0, 1.0)) -> None:  # fmt: skip
-        super().__init__(values, seed)
+        super().__init__(values, seed, loss)
         if isinstance(bins, (int, np.integer)):
             if bins < 1:
                 raise ValueError(f"bins must be at least 1, not {bins}")
@@ -144,9 +149,9 @@ class BinnedTsallisINF(Learner):
         self.bins = np.array(bins, dtype=float)
         if np.any(np.diff(self.bins) <= 0):
             raise ValueError("the edges between bins must ascend")
-        self.estimator, self.least = estimator, float(least)
         seeds = np.random.SeedSequence(self.seed).generate_state(self.bins.size + 1)
-        self._learners = [TsallisINF(values, int(s), estimator, least) for s in seeds]
+        self._learners = [TsallisINF(values, int(s), estimator, loss, least) for s in seeds]
+        self.estimator, self.least = estimator, self._learners[0].least
         self._bin = 0
 
     def best(self, context: Any = None) -> float:

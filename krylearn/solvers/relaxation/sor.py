@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from krylearn.solvers.relaxation.splitting import Sweeps
-from krylearn.solvers.relaxation.stationary import iterate, observe, sweep_in_place
+from krylearn.solvers.relaxation.stationary import iterate, sweep_in_place
 
 __all__ = ["SOR", "sor"]
 
@@ -17,7 +17,8 @@ class SOR(Sweeps):
         Without zeros on the diagonal.
     omega : float, 'young' or policy
         Relaxation, between 0 and 2. 'young' estimates the spectral radius of Jacobi and takes
-        Young's formula. A policy has ``choose(context)``, which returns omega.
+        Young's formula. A policy has ``choose(context)``, which returns omega; it is asked at
+        every update and told, by ``observe(loss)``, what the first solve after that has cost.
     order : {'natural', 'multicolour'}
         The order of the rows: as numbered, or colour by colour of a greedy colouring, which is
         red-black on 5- and 7-point stencils.
@@ -90,7 +91,8 @@ def sor(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=No
     omega : float, 'young' or policy
         Relaxation, between 0 and 2. 'young' estimates the spectral radius of Jacobi and takes
         Young's formula. A policy has ``choose(context)``, which returns omega, and
-        ``observe(loss)``, which is told the number of iterations.
+        ``observe(loss)``, which is told the iterations; the seconds where the policy's `loss` is
+        'seconds'; infinity where the solve has failed.
     order : {'natural', 'multicolour'}
         The order of the rows: as numbered, or colour by colour of a greedy colouring, which is
         red-black on 5- and 7-point stencils.
@@ -133,9 +135,7 @@ def sor(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=No
     >>> bool(info == 0), x.round(6).tolist()
     (True, [0.214286, 0.142857, 0.214286])
     """
-    x, info = iterate(
+    return iterate(
         lambda A: SOR(A, omega, order, direction, context=context), "sor", A, b, x0, M, rtol=rtol,
         atol=atol, maxiter=maxiter, callback=callback, loop=sweep_in_place,
     )  # fmt: skip
-    observe(omega, info)
-    return x, info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from krylearn.interface import Reason
 from krylearn.kernels import relaxation, triangular
 from krylearn.kernels.schedule import Schedule, colouring, properly_coloured, schedule
 from krylearn.operators import Preconditioner, canonical_csr, unsigned_indices
@@ -181,15 +183,62 @@ class Sweeps(SplittingPreconditioner):
         if sweeps != int(sweeps) or sweeps < 1:
             raise ValueError(f"sweeps must be an integer >= 1, not {sweeps!r}")
         self.order, self.direction, self.sweeps = order, direction, int(sweeps)
-        self.omega = omega.choose(context) if hasattr(omega, "choose") else omega
+        self._policy = omega if hasattr(omega, "choose") else None
+        self._untold = False
         self._young = isinstance(omega, str)
-        if self._young and omega != "young":
+        self.omega = omega
+        if self._policy is not None:
+            self._ask(context)
+        elif not self._young:
+            self.omega = self._checked(omega)
+        elif omega != "young":
             raise ValueError(f"omega must be a number, 'young' or a policy, not {omega!r}")
-        if not self._young:
-            self.omega = float(self.omega)
-            if not 0 < self.omega < 2:
-                raise ValueError(f"omega must lie between 0 and 2, not be {self.omega}")
         super().__init__(A)
+
+    @staticmethod
+    def _checked(omega: Any) -> float:
+        omega = float(omega)
+        if not 0 < omega < 2:
+            raise ValueError(f"omega must lie between 0 and 2, not be {omega}")
+        return omega
+
+    def _ask(self, context: Any) -> None:
+        if self._policy is not None:
+            self.omega = self._checked(self._policy.choose(context))
+            self._untold = True
+
+    def update(self, A: Any, context: Any = None) -> Any:
+        """Take new values on the same pattern; a policy chooses anew.
+
+        Parameters
+        ----------
+        A : {sparse array, ndarray, GridOperator}, shape (n, n)
+        context : object, optional
+            What a policy's ``choose`` is told about this system.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the pattern differs.
+        """
+        self._ask(context)
+        return super().update(A)
+
+    def observe(self, info: Any) -> None:
+        """Tell the policy, once a choice, what a solve with it has cost."""
+        if self._policy is None or not self._untold:
+            return
+        self._untold = False
+        if not info.converged and info.reason is not Reason.STOPPED:
+            self._policy.observe(math.inf)
+        elif getattr(self._policy, "loss", "iterations") == "seconds":
+            self._policy.observe(info.setup_seconds + info.solve_seconds)
+        else:
+            self._policy.observe(info.iterations)
 
     def _symbolic(self, A):
         self._plan = make_schedule(self._pattern, self.order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from krylearn.solvers.relaxation.splitting import Sweeps
-from krylearn.solvers.relaxation.stationary import iterate, observe, sweep_in_place
+from krylearn.solvers.relaxation.stationary import iterate, sweep_in_place
 
 __all__ = ["SSOR", "ssor"]
 
@@ -18,7 +18,8 @@ class SSOR(Sweeps):
     omega : float, 'young' or policy
         Relaxation, between 0 and 2. 'young' estimates the spectral radius of Jacobi and takes
         Young's formula; in the order 'multicolour' it is 1, the best there and back through
-        colours. A policy has ``choose(context)``, which returns omega.
+        colours. A policy has ``choose(context)``, which returns omega; it is asked at every
+        update and told, by ``observe(loss)``, what the first solve after that has cost.
     order : {'natural', 'multicolour'}
         The order of the rows: as numbered, or colour by colour of a greedy colouring, which is
         red-black on 5- and 7-point stencils.
@@ -91,7 +92,8 @@ def ssor(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=N
         Relaxation, between 0 and 2. 'young' estimates the spectral radius of Jacobi and takes
         Young's formula; in the order 'multicolour' it is 1, the best there and back through
         colours. A policy has ``choose(context)``, which returns omega, and
-        ``observe(loss)``, which is told the number of iterations.
+        ``observe(loss)``, which is told the iterations; the seconds where the policy's `loss` is
+        'seconds'; infinity where the solve has failed.
     order : {'natural', 'multicolour'}
         The order of the rows: as numbered, or colour by colour of a greedy colouring, which is
         red-black on 5- and 7-point stencils.
@@ -132,9 +134,7 @@ def ssor(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=N
     >>> bool(info == 0), x.round(6).tolist()
     (True, [0.214286, 0.142857, 0.214286])
     """
-    x, info = iterate(
+    return iterate(
         lambda A: SSOR(A, omega, order, context=context), "ssor", A, b, x0, M, rtol=rtol, atol=atol,
         maxiter=maxiter, callback=callback, loop=sweep_in_place,
     )  # fmt: skip
-    observe(omega, info)
-    return x, info

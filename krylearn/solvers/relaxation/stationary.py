@@ -112,9 +112,3 @@ def sweep_in_place(s: Solve, P: Sweeps) -> None:
             s.step(rnorm)
             if progress.stalled(s, rnorm):
                 break
-
-
-def observe(omega: Any, info: SolveInfo) -> None:
-    """Tell a policy what its choice of omega has cost."""
-    if hasattr(omega, "observe"):
-        omega.observe(info.iterations)
