@@ -42,7 +42,11 @@ class Reason(enum.Enum):
     BREAKDOWN = (-1, "a scalar of the recurrence vanished: use gmres, or another x0")
     INDEFINITE = (-2, "A is not Hermitian positive definite: use minres (Hermitian) or gmres")
     INDEFINITE_M = (-3, "M is not Hermitian positive definite: use gmres or fgmres with this M")
-    SINGULAR = (-4, "A is singular and b is not in its range: use lsmr for least squares")
+    SINGULAR = (
+        -4,
+        "A is singular and b is not in its range, as far as this method can tell: use lsmr for "
+        "least squares",
+    )
     NONFINITE_RHS = (-5, "b holds NaN or Inf")
     NONFINITE_START = (-6, "x0 holds NaN or Inf")
     NONFINITE_OPERATOR = (-7, "A holds or produced NaN or Inf")

@@ -25,9 +25,9 @@ class Entry:
     target : str
         'module:attribute' below ``krylearn``.
     matrix : str
-        What it needs of A: 'spd', 'hermitian', 'general' or 'dominant' (a stationary method,
-        which converges on diagonally dominant or SPD matrices). Of a policy: what it looks at,
-        'context' or 'nothing'.
+        What it needs of A: 'spd', 'hermitian', 'general', 'dominant' (a stationary method,
+        which converges on diagonally dominant or SPD matrices) or 'separable' (constant
+        coefficients on a box). Of a policy: what it looks at, 'context' or 'nothing'.
     summary : str
         One line for tables.
     needs_entries : bool
@@ -36,6 +36,8 @@ class Entry:
         For a method: M may change from step to step or be nonlinear.
     adjoint : bool
         Whether products with the adjoint of A are needed.
+    direct : bool
+        Exact but for rounding: an iteration more is a refinement, and few are ever useful.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Entry:
     needs_entries: bool = False
     flexible: bool = False
     adjoint: bool = False
+    direct: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Import and return what the name stands for."""
@@ -122,6 +125,15 @@ for _name, _class, _matrix, _summary in (
     _method(_name, f"{_F}.{_name}", _matrix, _summary, needs_entries=True)
     register(_name, "preconditioner", f"solvers.{_F}.{_name}:{_class}", _matrix, _summary,
              needs_entries=True)  # fmt: skip
+
+for _name, _module, _class, _matrix, _summary in (
+    ("direct", "sparse_direct", "SparseDirect", "general", "sparse LU with refinement"),
+    ("fast_poisson", "fast_poisson", "FastPoisson", "separable",
+     "constant coefficients on a box, by fast transforms"),
+):  # fmt: skip
+    _method(_name, f"direct.{_module}", _matrix, _summary, needs_entries=True, direct=True)
+    register(_name, "preconditioner", f"solvers.direct.{_module}:{_class}", _matrix, _summary,
+             needs_entries=True, direct=True)  # fmt: skip
 
 for _name, _class, _looks_at, _summary in (
     ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),

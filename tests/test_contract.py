@@ -25,7 +25,7 @@ def names(entries):
 def test_method_keeps(entry, promise):
     testing.check_method(
         entry.load(), matrix=entry.matrix, flexible=entry.flexible, adjoint=entry.adjoint,
-        needs_entries=entry.needs_entries, only=[promise],
+        needs_entries=entry.needs_entries, direct=entry.direct, only=[promise],
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import scipy.sparse.linalg as spla
 
 from krylearn.grid import Grid, GridOperator
 
-KINDS = ("spd", "hermitian", "general", "dominant")
+KINDS = ("spd", "hermitian", "general", "dominant", "separable")
 # Enough unknowns that kernels share their work among threads.
 LARGE = 370
 
@@ -28,9 +28,10 @@ def example_matrix(kind: str, dtype: Any = "d", side: int = 7) -> sp.csr_array:
 
     Parameters
     ----------
-    kind : {'spd', 'hermitian', 'general', 'dominant'}
-        'hermitian' is indefinite, 'general' has no symmetry; the other two are Hermitian
-        positive definite, with no positive entry off the diagonal where they are real.
+    kind : {'spd', 'hermitian', 'general', 'dominant', 'separable'}
+        'hermitian' is indefinite, 'general' has no symmetry; the others are Hermitian positive
+        definite, with no positive entry off the diagonal where they are real; 'separable' has
+        constant coefficients.
     dtype : dtype
     side : int
         Of the square grid whose five-point stencil gives the pattern.
@@ -42,10 +43,12 @@ def example_matrix(kind: str, dtype: Any = "d", side: int = 7) -> sp.csr_array:
     ahead = sp.csr_array(sp.kron(sp.eye_array(side), line) + sp.kron(line, sp.eye_array(side)))
     if np.dtype(dtype).kind == "c":
         ahead = ahead.astype(complex)
-        ahead.data *= np.exp(1j * rng.uniform(0, 2 * np.pi, ahead.nnz))
+        phases = rng.uniform(0, 2 * np.pi, ahead.nnz)
+        ahead.data *= np.exp(0.3j if kind == "separable" else 1j * phases)
     skew = 0.4 if kind == "general" else 0.0
     A = -(1 + skew) * ahead - (1 - skew) * ahead.conj().T
-    A = sp.csr_array(A + sp.diags_array(5.0 + rng.random(n)))
+    excess = np.full(n, 0.5) if kind == "separable" else rng.random(n)
+    A = sp.csr_array(A + sp.diags_array(5.0 + excess))
     if kind == "hermitian":
         # Quasi-definite: as many eigenvalues below zero as diagonal entries.
         sign = sp.diags_array(np.where(np.arange(n) < 2 * n // 3, 1.0, -1.0))
@@ -67,21 +70,26 @@ def example_grid_operator(kind: str, dtype: Any = "d", varying: bool = True) -> 
 
     Parameters
     ----------
-    kind : {'spd', 'hermitian', 'general', 'dominant'}
+    kind : {'spd', 'hermitian', 'general', 'dominant', 'separable'}
         As for `example_matrix`.
     dtype : dtype
         Complex operators have complex couplings.
     varying : bool
-        Coefficients vary over the grid; where not, 'hermitian' is definite.
+        Coefficients vary over the grid, those of 'separable' along their own axis; where not,
+        'hermitian' is definite.
     """
     _known(kind)
     grid = Grid((6, 7), lengths=(7.0, 8.0))
+    coefficient: Any = 1.0
     reaction: Any = 1.0
-    if varying:
+    if varying and kind == "separable":
+        rows, columns = (1 + np.arange(n) / n for n in grid.shape)
+        coefficient = [np.broadcast_to(c, grid.shape) for c in (rows[:, None], columns)]
+    elif varying:
         reaction = 1 + np.random.default_rng(0).random(grid.shape)
         if kind == "hermitian":
             reaction[4:] -= 10  # turns the sign of the diagonal there
-    A = GridOperator.diffusion(grid, reaction=reaction)
+    A = GridOperator.diffusion(grid, coefficient, reaction)
     if kind == "general":
         A = A + GridOperator.convection(grid, (0.4, -0.3))
     if np.dtype(dtype).kind == "c":

@@ -31,7 +31,8 @@ METHOD_PROMISES: dict[str, Callable[[Method], None]] = {
 
 def check_method(f: Callable[..., Any], *, matrix: str = "general", flexible: bool = False,
                  adjoint: bool = False, needs_entries: bool = False,
-                 preconditioned: bool | None = None, dtypes: str = "fdFD",
+                 direct: bool = False, preconditioned: bool | None = None,
+                 dtypes: str = "fdFD",
                  options: dict[str, Any] | None = None,
                  only: Iterable[str] | None = None) -> None:  # fmt: skip
     """Check that a method keeps the promises that every method of this library makes.
@@ -40,7 +41,7 @@ def check_method(f: Callable[..., Any], *, matrix: str = "general", flexible: bo
     ----------
     f : callable
         Called as ``f(A, b, x0=, rtol=, atol=, maxiter=, M=, callback=)``; returns ``(x, info)``.
-    matrix : {'spd', 'hermitian', 'general', 'dominant'}
+    matrix : {'spd', 'hermitian', 'general', 'dominant', 'separable'}
         What it needs of A.
     flexible : bool
         M may change from step to step.
@@ -48,6 +49,8 @@ def check_method(f: Callable[..., Any], *, matrix: str = "general", flexible: bo
         It takes products with the adjoint of A; A need then not be square.
     needs_entries : bool
         A must have explicit entries, or ``tocsr()`` that gives them.
+    direct : bool
+        It is exact but for rounding, so that an easy system takes one iteration.
     preconditioned : bool, optional
         It takes an M; by default where it has that argument and needs no entries.
     dtypes : str
@@ -70,5 +73,5 @@ def check_method(f: Callable[..., Any], *, matrix: str = "general", flexible: bo
     if preconditioned is None:
         preconditioned = not needs_entries and "M" in inspect.signature(f).parameters
     method = Method(f, matrix, flexible, adjoint, needs_entries, preconditioned, dtypes,
-                     dict(options or {}))  # fmt: skip
+                     dict(options or {}), direct)  # fmt: skip
     check_promises(METHOD_PROMISES, method, getattr(f, "__name__", repr(f)), only)

@@ -242,7 +242,7 @@ def check_preconditioner(factory: Callable[[Any], Any], *, matrix: str = "spd",
     ----------
     factory : callable
         ``factory(A)`` makes the preconditioner of a sparse or dense A.
-    matrix : {'spd', 'hermitian', 'general', 'dominant'}
+    matrix : {'spd', 'hermitian', 'general', 'dominant', 'separable'}
         What it needs of A.
     dtypes : str
         The characters of those it is checked in.
