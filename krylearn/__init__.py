@@ -21,10 +21,12 @@ _LAZY = {
     "Policy": "learned.relaxation",
     "boundary_rhs": "grid",
     "solve": "choose",
+    "dataset": "data",
+    "generate": "data",
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",
 }
-_MODULES = ("problems", "testing", "benchmarks")
+_MODULES = ("problems", "testing", "benchmarks", "data")
 _KINDS = ("method", "preconditioner", "policy")
 for _entry in (e for kind in _KINDS for e in registry.entries(kind)):
     _module, _attribute = _entry.target.split(":")

@@ -1,4 +1,4 @@
-"""The command line: krylearn solve | bench | doctor | warmup.
+"""The command line: krylearn solve | bench | generate | doctor | warmup.
 
 Heavy imports wait until a command needs them, so that ``krylearn --help`` is quick.
 """
@@ -211,6 +211,62 @@ def bench_kernels(
     console = make_console()
     console.print(report.machine_line(facts), markup=False, soft_wrap=True)
     console.print(report.kernel_table(rows, facts["triad_all_threads"]))
+
+
+@app.command()
+def generate(
+    family: Annotated[str, typer.Argument(
+        help="A problem family such as darcy, or a data set of the literature: darcy-smooth, "
+        "darcy-rough, multiscale.")],
+    samples: Annotated[int, typer.Option(help="How many.", min=1)],
+    out: Annotated[Path, typer.Option(help="HDF5 file; FILE.part until it is complete.")],
+    grid: Annotated[str | None, typer.Option(help="Points an axis: 128, or 96x96x64.")] = None,
+    solver: Annotated[str, typer.Option(
+        help="auto (the fastest on the first samples), batch, recycle, direct, solve, or a "
+        "method with or without a preconditioner: cg+ic0.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the first sample; the others follow.", min=0)] = 0,
+    rtol: Annotated[float, typer.Option(help="Bound of each true relative residual.")] = 1e-8,
+    stride: Annotated[int | None, typer.Option(help="Keep every how many-th point.", min=1)] = None,
+    dtype: Annotated[str, typer.Option(help="Of what is kept: float64 or float32.")] = "float64",
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="NAME=VALUE", help="An option of the family: --set contrast=1e6.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes (all cores).", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each process.", min=1)] = 1,
+    overwrite: Annotated[bool, typer.Option(help="Start anew, whatever is there.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make a data set: draw, solve, verify, write. A run that was killed goes on.
+
+    Exit status: 0 all valid, 1 some samples are not or the disk is full, 2 bad input.
+    """
+    from dataclasses import asdict
+
+    from krylearn.data import plan, run, show
+
+    console = make_console()
+    try:
+        with show.Bar(None if as_json else console) as bar:
+            report = run.generate(
+                family, samples=samples, out=out, grid=plan.parse_grid(grid), solver=solver,
+                seed=seed, rtol=rtol, stride=stride, dtype=dtype,
+                options=plan.parse_options(settings or []), workers=workers, threads=threads,
+                overwrite=overwrite, watcher=bar,
+            )  # fmt: skip
+    except (run.Stopped, RuntimeError) as error:
+        fail(error, as_json)
+        raise typer.Exit(1) from None
+    except (OSError, ValueError, TypeError, ImportError, ArithmeticError) as error:
+        raise fail(error, as_json) from None
+    except MemoryError:
+        raise fail("this machine has not enough memory for that", as_json) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(asdict(report) | {"rate": report.rate})
+    else:
+        show.show_report(console, report)
+    raise typer.Exit(0 if report.valid == report.samples else 1)
 
 
 @app.command()

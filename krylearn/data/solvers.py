@@ -1,0 +1,210 @@
+"""How the systems of a shard are solved, by name, and which name is fastest.
+
+A solver here takes a list of problems and returns as many solutions. It may share work among
+them, but keeps nothing from one call to the next that could change a bit of a later result: a
+shard's bytes depend on the shard alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+
+import krylearn
+from krylearn import registry
+from krylearn.choose import is_hermitian
+from krylearn.data.layout import same_matrix
+from krylearn.problems import Problem
+
+# What a solver does: problems and a tolerance in, solutions out, None for one that it refuses.
+Solver = Callable[[list[Problem], float], list[Any]]
+
+SHARED = {
+    "batch": "multigrid-CG on all systems of a shard together (kl.solve_batch)",
+    "recycle": "GCRO-DR that carries a deflation space along the sorted shard (kl.solve_sequence)",
+    "direct": "sparse LU, one refinement; a matrix that stays is factorised once",
+    "solve": "what kl.solve chooses for each system",
+}
+# Iterations (cycles of the restarted methods) before a system counts as too hard for a method.
+_LIMITS = {"gmres": 200, "fgmres": 200}
+_LIMIT = 5000
+# Unknowns up to which a factorisation is tried.
+DIRECT_LIMIT = 400_000
+
+
+def find_solver(name: str) -> Solver:
+    """Return the solver of a name: one of `SHARED`, or a method ``cg`` or ``cg+ic0``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method or preconditioner, or this installation lacks it.
+    """
+    if name == "direct":
+        return Direct()
+    if name == "batch":
+        return _batch(_available("solve_batch", name))
+    if name == "recycle":
+        return _recycle(_available("solve_sequence", name))
+    if name == "solve":
+        return _each(krylearn.solve, {})
+    match = re.fullmatch(r"(\w+)(?:\+(\w+))?", name)
+    if match is None:
+        raise ValueError(f"a solver is auto, {', '.join(SHARED)}, or METHOD+PRECONDITIONER; "
+                         f"not {name!r}")  # fmt: skip
+    method, precond = match.groups()
+    try:
+        function = registry.find("method", method).load()
+    except ValueError as error:
+        raise ValueError(f"{error}; or auto, {', '.join(SHARED)}") from None
+    settings: dict[str, Any] = {"maxiter": _LIMITS.get(method, _LIMIT)}
+    if precond is not None:
+        registry.find("preconditioner", precond)
+        settings["M"] = precond
+    return _each(function, settings)
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """Return what there is to say about a solver, for the file."""
+    if name in SHARED:
+        return {"what": SHARED[name]}
+    method = name.split("+")[0]
+    return {"what": f"kl.{method} on each system", "maxiter": _LIMITS.get(method, _LIMIT)}
+
+
+def candidates(P: Problem) -> list[str]:
+    """Return the solvers worth trying on problems like `P`, the likeliest first."""
+    A = P.A
+    if sp.issparse(A):
+        symmetric = is_hermitian(A)
+        definite = symmetric and bool(np.all(A.diagonal().real > 0))
+    else:
+        symmetric = bool(A.symmetric)
+        definite = symmetric and A.positive_definite is not False
+    if definite:
+        names = ["batch", "direct", "solve", "cg+ic0"]
+    elif symmetric and getattr(A, "nullspace", None) is not None:
+        return ["batch", "solve", "cg+ic0", "minres"]
+    else:
+        names = ["recycle", "direct", "solve", "gmres+ilu0"]
+    return [name for name in names if name != "direct" or A.shape[0] <= DIRECT_LIMIT]
+
+
+def choose(problems: list[Problem], rtol: float,
+           say: Callable[[str], None] = lambda text: None) -> tuple[str, dict[str, float]]:  # fmt: skip
+    """Return the name of the fastest solver, and the seconds a system of all that solved them.
+
+    A later candidate must be a fifth faster than an earlier one, so that the choice does not
+    hang on the noise of a clock.
+    """
+    seconds: dict[str, float] = {}
+    best = ""
+    for name in candidates(problems[0]):
+        say(f"trying {name}")
+        try:
+            solver = find_solver(name)
+            solver(problems[:1], rtol)  # compiles; a factorisation that can be kept is
+            started = time.perf_counter()
+            xs = solver(problems, rtol)
+            taken = (time.perf_counter() - started) / len(problems)
+        except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError):
+            continue
+        if all(residual(P, x) <= rtol for P, x in zip(problems, xs)):
+            seconds[name] = taken
+            if not best or taken < 0.8 * seconds[best]:
+                best = name
+    return best or "solve", seconds
+
+
+def residual(P: Problem, x: Any) -> float:
+    """Return ``norm(b - A x) / norm(b)`` in float64; infinite where there is no x."""
+    if x is None:
+        return np.inf
+    A, b = P.A, np.asarray(P.b)
+    wide = np.result_type(A.dtype, b.dtype, x.dtype, np.float64)
+    if A.dtype != np.result_type(A.dtype, np.float64):
+        A = A.astype(np.result_type(A.dtype, np.float64))
+    with np.errstate(all="ignore"):
+        r = b.astype(wide) - A @ x.astype(wide)
+        norm, scale = float(np.linalg.norm(r)), float(np.linalg.norm(b))
+        value = norm / scale if scale else norm
+    return value if np.isfinite(value) else np.inf
+
+
+class Direct:
+    """Sparse LU with one step of iterative refinement; keeps the factors of the last matrix."""
+
+    def __init__(self) -> None:
+        self._A: Any = None
+        self._csr: Any = None
+        self._factors: Any = None
+
+    def __call__(self, problems: list[Problem], rtol: float) -> list[Any]:
+        return [self._solve(P) for P in problems]
+
+    def _solve(self, P: Problem) -> Any:
+        if self._factors is None or not same_matrix(self._A, P.A):
+            self._A, self._factors = None, None
+            csr = sp.csr_array(P.A.tocsr()).astype(np.result_type(P.A.dtype, P.b.dtype, np.float64))
+            symmetric = is_hermitian(csr)
+            options = dict(permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+                           options={"SymmetricMode": True}) if symmetric else {}  # fmt: skip
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._factors = scipy.sparse.linalg.splu(csr.tocsc(), **options)
+            except RuntimeError:  # singular
+                return None
+            self._A, self._csr = P.A, csr
+        b = np.asarray(P.b, self._csr.dtype)
+        with np.errstate(all="ignore"):
+            x = self._factors.solve(b)
+            x += self._factors.solve(b - self._csr @ x)
+        return x
+
+
+def _each(function: Callable, settings: dict[str, Any]) -> Solver:
+    """Return a solver that calls a method for each system."""
+
+    def run(problems: list[Problem], rtol: float) -> list[Any]:
+        xs: list[Any] = []
+        for P in problems:
+            start = P.params.get("previous")
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    xs.append(function(P.A, P.b, start, rtol=rtol, **settings)[0])
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+                xs.append(None)
+        return xs
+
+    return run
+
+
+def _batch(solve_batch: Callable) -> Solver:
+    def run(problems: list[Problem], rtol: float) -> list[Any]:
+        X, _ = solve_batch([P.A for P in problems], [P.b for P in problems], rtol=rtol)
+        return list(X)
+
+    return run
+
+
+def _recycle(solve_sequence: Callable) -> Solver:
+    def run(problems: list[Problem], rtol: float) -> list[Any]:
+        return [x for x, _ in solve_sequence(problems, method="gcrodr", sort=True, rtol=rtol)]
+
+    return run
+
+
+def _available(name: str, solver: str) -> Callable:
+    function = getattr(krylearn, name, None)
+    if function is None:
+        raise ValueError(f"the solver {solver!r} needs kl.{name}, which this version has not")
+    return function
