@@ -239,8 +239,11 @@ def generate(
 
     Exit status: 0 all valid, 1 some samples are not or the disk is full, 2 bad input.
     """
+    import os
     from dataclasses import asdict
 
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before NumPy is imported
+        os.environ.setdefault(name, str(threads))
     from krylearn.data import plan, run, show
 
     console = make_console()

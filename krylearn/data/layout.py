@@ -60,8 +60,11 @@ class Layout:
             Array(f"statistics/{a.name.removeprefix('inputs/')}", (2,), np.dtype("f8"))
             for a in (*self.inputs, self.solution)
         ]
-        small = [Array("residual", (), np.dtype("f8")), Array("seed", (), np.dtype("i8")),
-                 Array("valid", (), np.dtype("u1")), Array("checksum", (), np.dtype("u4"))]  # fmt: skip
+        small = [
+            Array(name, (), np.dtype(dtype))
+            for name, dtype in (("residual", "f8"), ("seed", "i8"), ("valid", "u1"),
+                                ("checksum", "u4"))
+        ]  # fmt: skip
         return (*self.inputs, self.solution, *statistics, *small)
 
 
@@ -178,4 +181,5 @@ def _thin(plan: Plan, P: Problem, values: np.ndarray) -> np.ndarray:
         values = values[(slice(1, -1),) * len(shape)]
     if values.shape[max(0, values.ndim - len(shape)) :] != shape:
         return values
-    return values[(..., *(slice(None, None, plan.stride),) * len(shape))]
+    kept: Any = (..., *(slice(None, None, plan.stride),) * len(shape))
+    return values[kept]

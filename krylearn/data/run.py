@@ -17,7 +17,15 @@ from krylearn.data import solvers
 from krylearn.data.layout import Layout, find_layout
 from krylearn.data.make import Maker, Outcome
 from krylearn.data.plan import Plan
-from krylearn.data.store import Store, attributes, create, part_of, read_attributes
+from krylearn.data.store import (
+    Store,
+    attributes,
+    create,
+    open_file,
+    part_of,
+    read_attributes,
+    remove,
+)
 from krylearn.data.workers import run_shards, usable_cores
 
 
@@ -152,13 +160,12 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     part = part_of(out)
     report = Report(out, plan.samples)
     if overwrite:
-        part.unlink(missing_ok=True)
+        _held(remove, part)
     elif part.exists():
         report.solver = _same_plan(part, plan, layout)
     elif out.exists():
         report.solver = _same_plan(out, plan, layout)
-        report.valid = report.found = len_valid = plan.samples
-        report.valid = _count_valid(out, len_valid)
+        report.found, report.valid = plan.samples, _count_valid(out)
         return report
     if not report.solver:
         report.solver = solver
@@ -170,6 +177,7 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
         _writing(create, part, plan, layout, report.solver, settings)
     store = Store(part, layout)
     try:
+        _held(store.lock)
         _fill(plan, layout, store, report, workers, threads, watcher)
         report.seconds = time.perf_counter() - began
         _log(report, plan)
@@ -182,16 +190,10 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
 def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int, threads: int,
           watcher: Watcher) -> None:  # fmt: skip
     """Make the shards of which a sample is missing."""
-    try:
-        store.lock()
-    except BlockingIOError:
-        raise ValueError(f"another run is writing {store.part}") from None
     found = store.found(plan.samples)
     report.found = int(found.sum())
     missing = [s for s in range(plan.shards) if not found[plan.members(s)].all()]
-    kept = sum(len(plan.members(s)) for s in range(plan.shards)) - sum(
-        len(plan.members(s)) for s in missing
-    )
+    kept = plan.samples - sum(len(plan.members(s)) for s in missing)
     watcher.start(kept, plan.samples)
     maker = Maker(plan, layout, report.solver)
     done = kept
@@ -203,7 +205,7 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
             watcher.made(outcome)
     except OSError as error:
         raise _stopped(error, store.part, f"{done} of {plan.samples} samples are kept") from error
-    report.valid = int(store.read("valid", plan.samples).sum())
+    report.valid = int(store.read("valid", plan.samples).sum(dtype=np.int64))
 
 
 def _choose(plan: Plan, threads: int, watcher: Watcher) -> tuple[str, dict[str, float]]:
@@ -243,11 +245,9 @@ def _same_plan(path: Path, plan: Plan, layout: Layout) -> str:
     return solver
 
 
-def _count_valid(path: Path, samples: int) -> int:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return int(np.sum(file["valid"][:samples]))
+def _count_valid(path: Path) -> int:
+    with open_file(path) as file:
+        return int(np.sum(file["valid"][:], dtype=np.int64))
 
 
 def _log(report: Report, plan: Plan) -> None:
@@ -268,6 +268,13 @@ def _log(report: Report, plan: Plan) -> None:
             file.write(json.dumps(line) + "\n")
     except OSError:  # the data matter, not the log
         pass
+
+
+def _held(function: Callable, *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except BlockingIOError:
+        raise ValueError("another run is writing this file") from None
 
 
 def _writing(function: Callable, *arguments: Any) -> None:

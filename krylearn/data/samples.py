@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.data.store import open_file, read_attributes
+
 
 class Samples:
     """The valid samples of a file that `generate` made; nothing is read before it is asked for.
@@ -59,8 +61,6 @@ class Samples:
 
     def __init__(self, path: Any, *, dtype: Any = np.float32, normalise: bool = False,
                  inputs: Any = None, first: int = 0, last: int | None = None) -> None:  # fmt: skip
-        from krylearn.data.store import read_attributes
-
         self.path, self.dtype, self.normalise = Path(path), np.dtype(dtype), bool(normalise)
         if not self.path.exists():
             raise FileNotFoundError(f"there is no file {path}")
@@ -121,9 +121,7 @@ class Samples:
 
     def _open(self) -> Any:
         if self._file is None or self._process != os.getpid():
-            import h5py
-
-            self._file = h5py.File(self.path, "r", locking=False)
+            self._file = open_file(self.path)
             self._process = os.getpid()
         return self._file
 
@@ -170,16 +168,6 @@ def dataset(path: Any, **options: Any) -> Any:
     ------
     ImportError
         If torch is not installed.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, krylearn as kl
-    >>> out = pathlib.Path(tempfile.mkdtemp()) / "darcy.h5"
-    >>> _ = kl.generate("darcy", samples=3, grid=16, out=out, solver="cg", workers=1)
-    >>> import torch
-    >>> a, u = next(iter(torch.utils.data.DataLoader(kl.dataset(out), batch_size=3)))
-    >>> a.shape, u.dtype
-    (torch.Size([3, 1, 16, 16]), torch.float32)
     """
     try:
         from krylearn.data.tensors import Tensors

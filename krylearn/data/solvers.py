@@ -21,6 +21,7 @@ import krylearn
 from krylearn import registry
 from krylearn.choose import is_hermitian
 from krylearn.data.layout import same_matrix
+from krylearn.kernels.vector import norm
 from krylearn.problems import Problem
 
 # What a solver does: problems and a tolerance in, solutions out, None for one that it refuses.
@@ -98,7 +99,7 @@ def candidates(P: Problem) -> list[str]:
 
 
 def choose(problems: list[Problem], rtol: float,
-           say: Callable[[str], None] = lambda text: None) -> tuple[str, dict[str, float]]:  # fmt: skip
+           say: Callable[[str], Any] = str) -> tuple[str, dict[str, float]]:  # fmt: skip
     """Return the name of the fastest solver, and the seconds a system of all that solved them.
 
     A later candidate must be a fifth faster than an earlier one, so that the choice does not
@@ -133,8 +134,8 @@ def residual(P: Problem, x: Any) -> float:
         A = A.astype(np.result_type(A.dtype, np.float64))
     with np.errstate(all="ignore"):
         r = b.astype(wide) - A @ x.astype(wide)
-        norm, scale = float(np.linalg.norm(r)), float(np.linalg.norm(b))
-        value = norm / scale if scale else norm
+        scale = norm(b.astype(wide))
+        value = float(norm(r) / scale if scale else norm(r))
     return value if np.isfinite(value) else np.inf
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ class Store:
         OSError
             If the disk is full or fails; what was written before stays valid.
         """
-        rows = {a.name: np.ascontiguousarray(values[a.name], a.dtype) for a in self.layout.arrays[:-1]}
-        count = len(rows["seed"])
-        rows["checksum"] = np.array([_checksum(rows, i) for i in range(count)], np.uint32)
+        rows = {a.name: np.ascontiguousarray(values[a.name], a.dtype)
+                for a in self.layout.arrays[:-1]}  # fmt: skip
+        sums = [_checksum(rows[name][i : i + 1] for name in rows) for i in range(len(rows["seed"]))]
+        rows["checksum"] = np.array(sums, np.uint32)
         for a in self.layout.arrays:
             _write(self._file, rows[a.name], self._offsets[a.name] + first * a.bytes)
 
@@ -101,9 +103,9 @@ class Store:
         sums = np.fromfile(self.part, np.uint32, samples, offset=self._offsets["checksum"])
         found = sums != 0
         for i in np.flatnonzero(found):
-            rows = {a.name: os.pread(self._file, a.bytes, self._offsets[a.name] + int(i) * a.bytes)
-                    for a in arrays[:-1]}  # fmt: skip
-            found[i] = _checksum_of(rows.values()) == sums[i]
+            rows = (os.pread(self._file, a.bytes, self._offsets[a.name] + int(i) * a.bytes)
+                    for a in arrays[:-1])  # fmt: skip
+            found[i] = _checksum(rows) == sums[i]
         return found
 
     def read(self, name: str, samples: int) -> np.ndarray:
@@ -118,6 +120,19 @@ class Store:
         os.fsync(self._file)
         os.replace(self.part, out)
         sync_folder(out.parent)
+
+
+def remove(part: Path) -> None:
+    """Remove an unfinished file, if there is one and no run holds it.
+
+    Raises
+    ------
+    BlockingIOError
+        If a run holds it.
+    """
+    with contextlib.suppress(FileNotFoundError), open(part, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
 
 
 def create(part: Path, plan: Plan, layout: Layout, solver: str, configuration: dict) -> None:
@@ -172,10 +187,8 @@ def read_attributes(path: Path) -> dict[str, Any]:
     ValueError
         If it is another kind of file.
     """
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             found = {name: value.tolist() if isinstance(value, np.ndarray) else value
                      for name, value in file.attrs.items()}  # fmt: skip
     except OSError:
@@ -183,6 +196,16 @@ def read_attributes(path: Path) -> dict[str, Any]:
     if found.get("made_by") != "krylearn generate":
         raise ValueError(f"{path} exists and is not a file of krylearn generate")
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
+
+
+def open_file(path: Path) -> Any:
+    """Open a file for reading, even while a run holds and fills it."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        return h5py.File(path, "r", locking=False)
 
 
 def sync_folder(folder: Path) -> None:
@@ -197,7 +220,6 @@ def sync_folder(folder: Path) -> None:
 
 def _allocate(file: Any, a: Array, samples: int) -> None:
     """Set space aside for all samples in one piece, without writing to it."""
-    import h5py
     from h5py import h5d, h5p, h5s, h5t
 
     settings = h5p.create(h5p.DATASET_CREATE)
@@ -215,10 +237,8 @@ def _allocate(file: Any, a: Array, samples: int) -> None:
 
 def _offsets(part: Path, layout: Layout) -> dict[str, int]:
     """Return where in the file the first sample's values of each array lie."""
-    import h5py
-
     found = {}
-    with h5py.File(part, "r") as file:
+    with open_file(part) as file:
         for a in layout.arrays:
             data = file[a.name].id
             if len(a.shape) == 0:
@@ -232,11 +252,7 @@ def _offsets(part: Path, layout: Layout) -> dict[str, int]:
     return found
 
 
-def _checksum(rows: dict[str, np.ndarray], i: int) -> int:
-    return _checksum_of(rows[name][i] if rows[name].ndim > 1 else rows[name][i : i + 1] for name in rows)
-
-
-def _checksum_of(parts: Any) -> int:
+def _checksum(parts: Iterable[Any]) -> int:
     total = 0
     for part in parts:
         total = zlib.crc32(part, total)
@@ -244,7 +260,7 @@ def _checksum_of(parts: Any) -> int:
 
 
 def _write(file: int, values: np.ndarray, offset: int) -> None:
-    left = memoryview(values.reshape(-1).view(np.uint8))
+    left: Any = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
     while left:
         written = os.pwrite(file, left, offset)
         left, offset = left[written:], offset + written
