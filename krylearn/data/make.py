@@ -158,6 +158,10 @@ def finite(P: Problem) -> bool:
 
 
 def _nullspace(P: Problem) -> Any:
+    """Return what the operator takes to zero; it is looked for only where there may be some."""
+    grid = getattr(P.A, "grid", None)
+    if grid is None or P.A.mask is None and any("dirichlet" in pair for pair in grid.boundary):
+        return None
     return getattr(P.A, "nullspace", None)
 
 
