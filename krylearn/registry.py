@@ -125,6 +125,9 @@ for _name, _class, _matrix, _summary in (
     _method(_name, f"{_F}.{_name}", _matrix, _summary, needs_entries=True)
     register(_name, "preconditioner", f"solvers.{_F}.{_name}:{_class}", _matrix, _summary,
              needs_entries=True)  # fmt: skip
+register("geometric_multigrid", "preconditioner",
+         "solvers.multigrid.geometric:GeometricMultigrid", "spd",
+         "a multigrid cycle on the levels of a structured grid", needs_entries=True)  # fmt: skip
 
 for _name, _module, _class, _matrix, _summary in (
     ("direct", "sparse_direct", "SparseDirect", "general", "sparse LU with refinement"),

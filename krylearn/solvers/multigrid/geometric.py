@@ -1,0 +1,268 @@
+"""Geometric multigrid on structured grids, matrix-free."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from krylearn.kernels import multigrid as kernels
+from krylearn.kernels.parallel import parallel_for
+from krylearn.kernels.vector import CHUNK, norm
+from krylearn.operators import Preconditioner
+from krylearn.solvers.multigrid import cycle as cycles
+from krylearn.solvers.multigrid.hierarchy import Hierarchy, build
+from krylearn.solvers.multigrid.structured import as_grid_operator
+from krylearn.solvers.relaxation.splitting import Workspace
+
+__all__ = ["GeometricMultigrid"]
+
+# Unknowns from which a step is shared out; smaller levels are done in one call.
+SHARED = 40000
+# Unknowns a thread.
+GRAIN = 16384
+# Below this many unknowns there is nothing to gain from a lower precision.
+SINGLE = 4096
+_LOWER = {np.dtype("d"): np.dtype("f"), np.dtype("D"): np.dtype("F")}
+SMOOTHERS = ("red_black", "jacobi", "chebyshev")
+
+
+class GeometricMultigrid(Preconditioner):
+    """A multigrid cycle on the levels of a structured grid.
+
+    Parameters
+    ----------
+    A : {GridOperator, sparse array, ndarray}
+        Hermitian, positive definite or semidefinite; of any size, sides and mask. A matrix must
+        couple nearest neighbours on a grid in C order.
+    cycle : {'V', 'W', 'F', 'FMG'}
+        The last is full multigrid, one V-cycle a level.
+    smoother : {'red_black', 'chebyshev', 'jacobi'}
+        Gauss-Seidel in red-black order, the Chebyshev polynomial in the Jacobi-scaled operator,
+        or damped Jacobi.
+    pre, post : int
+        Sweeps (degrees of the polynomial) before and after the coarse correction.
+    omega : float, optional
+        Damping of Jacobi; by default ``2 d / (2 d + 1)`` in d dimensions.
+    precision : {'auto', 'single', 'double'}
+        Of the cycle. 'auto' takes single where A has at least 4096 unknowns: that is twice as
+        fast and changes no count of iterations to 1e-10 or so.
+
+    Attributes
+    ----------
+    symmetric, positive_definite : bool
+        True for V and W with ``pre == post``.
+    setup_seconds : float
+        What making it, or its last update, cost.
+
+    Raises
+    ------
+    TypeError
+        If A gives products only.
+    ValueError
+        If A is not Hermitian, couples other points than nearest neighbours on a grid, its diagonal is not positive, or an option is unknown.
+
+    Notes
+    -----
+    An axis is coarsened where neighbours along it are strongly coupled compared with other axes:
+    aligned anisotropy takes semi-coarsening. Transfers are linear interpolation and its
+    transpose; coarse operators take conductances in series along a link, in parallel across.
+
+    References
+    ----------
+    Trottenberg, Oosterlee and Schueller (2001), Multigrid, chapters 2 and 5.
+    McAdams, Sifakis and Teran (2010), A parallel multigrid Poisson solver for fluids simulation on
+    large grids, on voxel domains.
+
+    Examples
+    --------
+    >>> import krylearn as kl
+    >>> P = kl.problems.poisson((31, 40), seed=1)
+    >>> x, info = kl.cg(P.A, P.b, rtol=1e-8, M=kl.GeometricMultigrid(P.A))
+    >>> info.converged, info.iterations < 12
+    (True, True)
+    """
+
+    name = "geometric_multigrid"
+
+    def __init__(self, A, cycle="V", smoother="red_black", pre=1, post=1, omega=None,
+                 precision="auto"):  # fmt: skip
+        started = time.perf_counter()
+        if cycle not in (*cycles.CYCLES, "FMG"):
+            raise ValueError(f"cycle must be 'V', 'W', 'F' or 'FMG', not {cycle!r}")
+        if smoother not in SMOOTHERS:
+            raise ValueError(f"smoother must be one of {', '.join(SMOOTHERS)}, not {smoother!r}")
+        if precision not in ("auto", "single", "double"):
+            raise ValueError(f"precision must be 'auto', 'single' or 'double', not {precision!r}")
+        for name, count in (("pre", pre), ("post", post)):
+            if count != int(count) or count < 0:
+                raise ValueError(f"{name} must be an integer >= 0, not {count!r}")
+        if pre + post < 1:
+            raise ValueError("at least one of pre and post must be positive")
+        self.cycle, self.smoother, self.pre, self.post = cycle, smoother, int(pre), int(post)
+        self.omega, self.precision = omega, precision
+        A = as_grid_operator(A, self.name)
+        super().__init__(A.shape, A.dtype)
+        low = _LOWER.get(self.dtype, self.dtype)
+        single = precision == "single" or (precision == "auto" and A.shape[0] >= SINGLE)
+        self.working = low if single else self.dtype
+        self.symmetric = self.pre == self.post and cycle in ("V", "W")
+        self.positive_definite = True if self.symmetric else None
+        self._work = Workspace()
+        self._build(A)
+        self.setup_seconds = time.perf_counter() - started
+
+    def _build(self, A: Any) -> None:
+        self._hierarchy = build(A, self.working)
+        self._schedule()
+
+    def update(self, A):
+        """Take new coefficients on the same grid.
+
+        Parameters
+        ----------
+        A : GridOperator
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the grid differs.
+        """
+        started = time.perf_counter()
+        A = as_grid_operator(A, self.name)
+        if A.grid.shape != self._hierarchy.shapes[0]:
+            raise ValueError(
+                f"update needs an operator on a grid of shape {self._hierarchy.shapes[0]}, not "
+                f"{A.grid.shape}; make a new one"
+            )
+        self._build(A.astype(self.dtype))
+        self.setup_seconds = time.perf_counter() - started
+        return self
+
+    # -- schedule --------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Write the cycle down: steps on large levels one by one, runs of steps on small ones."""
+        h = self._hierarchy
+        count = len(h.shapes)
+        smoothers = [self._smoother(sweeps) for sweeps in (self.pre, self.post)]
+
+        def smooth(level, before, from_zero):
+            sweeps = self.pre if before else self.post
+            if sweeps or from_zero:
+                yield from smoothers[0 if before else 1](level, before, from_zero)
+
+        listed = cycles.steps(self.cycle, count, smooth)
+        self._views = [self._constants(level) for level in range(count)]
+        size = [int(np.prod(shape)) for shape in h.shapes]
+        self._parts: list[Any] = []
+        small: list[Any] = []
+        for entry in listed:
+            if size[entry[1]] < SHARED or entry[0] == kernels.SOLVE:
+                small.append(entry)
+                continue
+            if small:
+                self._parts.append(cycles.as_arrays(small))
+                small = []
+            self._parts.append(entry)
+        if small:
+            self._parts.append(cycles.as_arrays(small))
+
+    def _smoother(self, sweeps: int) -> Any:
+        h = self._hierarchy
+        if self.smoother == "red_black":
+            return cycles.red_black(sweeps, [_boxes(geo) for geo in h.geo])
+        factors = []
+        for shape in h.shapes:
+            if self.smoother == "jacobi":
+                d = sum(n > 1 for n in shape)
+                omega = 2 * d / (2 * d + 1) if self.omega is None else float(self.omega)
+                factors.append([(omega, 0.0)] * sweeps)
+            else:
+                # inv(D) A has eigenvalues up to 2; the lower ones are the coarse levels' business.
+                factors.append(cycles.chebyshev_factors(sweeps, 0.4, 2.0) if sweeps else [])
+        return cycles.polynomial(factors)
+
+    def _constants(self, level: int) -> tuple:
+        h = self._hierarchy
+        first, last = h.places[level, 2:]
+        return (h.geo[level], h.fp, h.ip, h.coef[int(first) : int(last)])
+
+    # -- application -----------------------------------------------------------------------
+
+    def apply(self, r, out):
+        """Write what a cycle makes of zero, for the right-hand side `r`, into `out`."""
+        h = self._hierarchy
+        n = self.shape[0]
+        f, u, t, d = self._work.get(4, h.total, self.working)
+        size = norm(r)
+        if not 0 < size < np.inf:
+            out[:] = 0 if size == 0 else np.nan
+            return out
+        # A power of two, so that rounding does not depend on it.
+        unit = 2.0 ** -np.round(np.log2(size))
+        parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
+        for part in self._parts:
+            if isinstance(part[0], int):
+                self._step(part, f, u, t, d)
+            else:
+                kernels.run(*part, h.geo, h.places, h.fp, h.ip, h.coef, f, u, t, d, h.dense)
+        parallel_for(kernels.store, n, CHUNK, 1 / (unit * h.scale), u, out)
+        return out
+
+    def _matvec(self, x):
+        # scipy hands over what its caller has; a complex vector has two real parts.
+        if np.iscomplexobj(x) and self.dtype.kind != "c":
+            return self._matvec(x.real) + 1j * self._matvec(x.imag)
+        return super()._matvec(x)
+
+    def _step(self, entry, f, u, t, d):
+        op, level, colour, box, alpha, beta = entry
+        h = self._hierarchy
+        first, last, down, end = (*map(int, h.places[level, :2]), *map(int, h.places[level + 1, :2]))
+        geo = h.geo[level]
+        planes = int(geo[kernels.COARSE] if op == kernels.RESTRICT else geo[kernels.SIZES])
+        plane = (last - first) // planes
+        parallel_for(
+            kernels.step, planes, max(1, GRAIN // plane), op, colour, box, alpha, beta,
+            *self._views[level], f[first:last], u[first:last], t[first:last], d[first:last],
+            f[down:end], u[down:end],
+        )  # fmt: skip
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        del state["_views"], state["_parts"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._schedule()
+
+    def __repr__(self):
+        h = self._hierarchy
+        size = [int(np.prod(shape)) for shape in h.shapes]
+        lines = [
+            f"<{type(self).__name__}: {self.cycle}({self.pre},{self.post}), {self.smoother}, "
+            f"{self.working} inside {self.dtype}, grid complexity {sum(size) / size[0]:.2f}",
+            " level           grid    unknowns",
+        ]
+        for level, (shape, n) in enumerate(zip(h.shapes, size)):
+            lines.append(f"{level:6d}  {'x'.join(map(str, shape)):>13}  {n:>10}")
+        return "\n".join(lines) + ">"
+
+
+def _boxes(geo: np.ndarray) -> list[int]:
+    """Return the boxes that two colours do for, as bits of the axes whose ends they hold."""
+    odd = [
+        bit for slot, bit in ((2, 1), (1, 2), (0, 4))
+        if geo[kernels.WRAPS + slot] and geo[slot] % 2 and geo[slot] > 1
+    ]  # fmt: skip
+    boxes = [0]
+    for bit in odd:
+        boxes += [box | bit for box in boxes]
+    return boxes

@@ -1,0 +1,261 @@
+"""A hierarchy of grid levels, packed for the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from krylearn.kernels import multigrid as kernels
+from krylearn.solvers.multigrid.axis import Axis, Transfer, coarsen, identity
+from krylearn.solvers.multigrid.levels import Separable, Variable, along, finest
+
+# An axis is coarsened where neighbours along it are at least that strongly coupled, relative to the
+# strongest axis. Coarsening takes a factor of 4.
+STRONG = 0.3
+# Unknowns that are left to a dense inverse.
+COARSEST = 64
+# The inverse diagonal of a coarse point that holds no value.
+NOTHING = 1e-30
+
+
+@dataclass
+class Hierarchy:
+    """What the kernels read.
+
+    Attributes
+    ----------
+    shapes : list of tuple of int
+    geo, places : integer arrays, a row for each level
+    fp, ip, coef : flat arrays
+        Numbers of axes, indices, coefficients.
+    dense : (m * m,) array
+        Pseudo-inverse of the coarsest operator.
+    scale : float
+        The operator is ``scale`` times the one here.
+    """
+
+    shapes: list[tuple[int, ...]]
+    geo: np.ndarray
+    places: np.ndarray
+    fp: np.ndarray
+    ip: np.ndarray
+    coef: np.ndarray
+    dense: np.ndarray
+    scale: float
+    variable: bool
+
+    @property
+    def total(self) -> int:
+        """Unknowns of all levels."""
+        return int(self.places[-1, 0])
+
+
+def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Transfer]]
+            ) -> tuple[Any, list[Transfer | None]] | None:  # fmt: skip
+    """Return the next level and the transfers; None where no axis is left to coarsen."""
+    strength = level.strengths()
+    able = [axis.coarsens for axis in level.axes]
+    most = max((s for s, may in zip(strength, able) if may), default=0.0)
+    if not any(able):
+        return None
+    axes, transfers = [], []
+    for axis, s, may in zip(level.axes, strength, able):
+        if may and s >= STRONG * most:
+            if id(axis) not in cache:
+                cache[id(axis)] = axis, *coarsen(axis)  # kept: a number is of what lives
+            _, coarse, transfer = cache[id(axis)]
+            axes.append(coarse)
+            transfers.append(transfer)
+        else:
+            axes.append(axis)
+            transfers.append(None)
+    return level.coarsen(axes, transfers), transfers
+
+
+def build(A: Any, dtype: np.dtype) -> Hierarchy:
+    """Return the hierarchy of a grid operator, in a working precision."""
+    level = finest(A)
+    packed = _Packed(dtype)
+    cache: dict[int, tuple[Axis, Axis, Transfer]] = {}
+    while True:
+        transfers: list[Transfer | None] = [None] * len(level.axes)
+        more = None
+        if np.prod(level.shape) > COARSEST:
+            more = coarser(level, cache)
+        if more is not None:
+            transfers = more[1]
+        packed.add(level, transfers, None if more is None else more[0])
+        if more is None:
+            return packed.finish(level)
+        level = more[0]
+
+
+_SLOTS = {1: (2,), 2: (0, 2), 3: (0, 1, 2)}
+
+
+class _Packed:
+    """Collects levels."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.real = np.empty(0, dtype).real.dtype
+        self.shapes: list[tuple[int, ...]] = []
+        self.geo: list[np.ndarray] = []
+        self.fp: list[np.ndarray] = []
+        self.ip: list[np.ndarray] = []
+        self.coef: list[np.ndarray] = []
+        self.scale = 0.0
+        self.variable = False
+        self.lengths = [0, 0, 0]  # of fp, ip, coef
+
+    def add(self, level: Any, transfers: list[Transfer | None], coarse: Any) -> None:
+        """Pack a level and the transfers to the coarse one."""
+        shape = level.shape
+        slots = _SLOTS[len(shape)]
+        geo = np.zeros(kernels.FIELDS, np.uint64)
+        geo[kernels.SIZES : kernels.SIZES + 3] = 1
+        geo[kernels.COARSE : kernels.COARSE + 3] = 1
+        variable = isinstance(level, Variable)
+        if not self.scale:
+            self.variable = variable
+            self.scale = float(np.abs(_diagonal_of(level)).max()) or 1.0
+        for slot in range(3):
+            if slot in slots:
+                d = slots.index(slot)
+                axis, transfer = level.axes[d], transfers[d]
+                numbers = None if variable else (level.links[d], axis.width, level.diagonals()[d])
+                geo[kernels.WRAPS + slot] = bool(axis.period)
+                n, m = axis.n, coarse.axes[d].n if coarse is not None else 1
+            else:
+                n = m = 1
+                transfer, numbers = None, (np.zeros(1), np.ones(1), np.zeros(1))
+            geo[kernels.SIZES + slot], geo[kernels.COARSE + slot] = n, m
+            geo[kernels.FLOATS + slot], geo[kernels.INTS + slot] = self.lengths[:2]
+            if numbers is None:
+                numbers = (np.zeros(n),) * 3
+            k, w, diagonal = numbers
+            self._floats(k / self.scale, w, diagonal / self.scale)
+            if coarse is not None:
+                transfer = transfer or _identity(n)
+                self._floats(transfer.weights, transfer.back)
+                self._ints(transfer.parents, transfer.children)
+        geo[kernels.REACTION] = self.lengths[0]
+        reaction = 0.0 if variable else level.reaction / self.scale
+        self._floats(np.array([reaction]), (np.arange(geo[kernels.SIZES + 2] + 1) % 2 == 0))
+        geo[kernels.VARIABLE] = variable
+        self.starts = getattr(self, "starts", [])
+        first = self.lengths[2]
+        if variable:
+            geo[kernels.SCALED] = level.mask is not None and coarse is not None
+            self._coefficients(level, transfers, coarse, slots)
+        self.starts.append((int(np.prod(shape)), first, self.lengths[2]))
+        self.shapes.append(shape)
+        self.geo.append(geo)
+
+    def _floats(self, *arrays: np.ndarray) -> None:
+        for a in arrays:
+            self.fp.append(np.asarray(a, self.real).ravel())
+            self.lengths[0] += a.size
+
+    def _ints(self, *arrays: np.ndarray) -> None:
+        for a in arrays:
+            self.ip.append(np.asarray(a, np.int64).ravel())
+            self.lengths[1] += a.size
+
+    def _coefficients(self, level: Variable, transfers: list, coarse: Any, slots: tuple) -> None:
+        n = int(np.prod(level.shape))
+        rows = np.zeros((5 if level.mask is not None and coarse is not None else 4, n), self.dtype)
+        diagonal = level.full_diagonal().ravel() / self.scale
+        rows[0] = np.divide(1, diagonal, out=np.full(n, NOTHING), where=diagonal > 0)
+        for d, slot in enumerate(slots):
+            # x, y, z follow the inverse diagonal.
+            rows[3 - slot] = level.links[d].ravel() / self.scale
+        if len(rows) == 5:
+            rows[4] = _passing(level, transfers, coarse).ravel()
+        self.coef.append(rows.ravel())
+        self.lengths[2] += rows.size
+
+    def finish(self, coarsest: Any) -> Hierarchy:
+        """Return the hierarchy."""
+        count = len(self.starts)
+        places = np.zeros((count + 1, 4), np.uint64)
+        at = 0
+        for row, (n, first, last) in zip(places, self.starts):
+            row[:] = at, at + n, first, last
+            at += n
+        places[count, :2] = at
+        empty = [np.zeros(1, self.dtype)]
+        return Hierarchy(
+            self.shapes, np.array(self.geo), places, np.concatenate(self.fp),
+            np.concatenate([*self.ip, np.zeros(1, np.int64)]),
+            np.concatenate(self.coef or empty), _pseudo_inverse(coarsest, self.scale, self.dtype),
+            self.scale, self.variable,
+        )  # fmt: skip
+
+
+def _identity(n: int) -> Transfer:
+    return identity(Axis(np.arange(float(n)), np.ones(n), (None, None), 0.0, True))
+
+
+def _diagonal_of(level: Any) -> np.ndarray:
+    if isinstance(level, Variable):
+        return level.full_diagonal()
+    diagonal = np.zeros(level.shape)
+    ndim = len(level.shape)
+    volume = np.ones(level.shape)
+    parts = level.diagonals()
+    shaped = [
+        axis.width.reshape([-1 if e == d else 1 for e in range(ndim)])
+        for d, axis in enumerate(level.axes)
+    ]
+    for width in shaped:
+        volume = volume * width
+    for d, part in enumerate(parts):
+        diagonal += part.reshape([-1 if e == d else 1 for e in range(ndim)]) * volume / shaped[d]
+    return diagonal + level.reaction * volume
+
+
+def _passing(level: Variable, transfers: list, coarse: Variable) -> np.ndarray:
+    """Return for each point what its interpolated value is multiplied by.
+
+    Coarse points that hold no value take no part; the others share their weights.
+    """
+    held = np.ones(coarse.shape)
+    some = held if coarse.mask is None else coarse.mask.astype(float)
+    for d, transfer in enumerate(transfers):
+        if transfer is not None:
+            P = transfer.matrix()
+            held, some = along(P, held, d), along(P, some, d)
+    passing = np.divide(held, some, out=np.zeros_like(held), where=some > 0)
+    return np.where(level.mask, passing, 0)
+
+
+def _pseudo_inverse(level: Any, scale: float, dtype: np.dtype) -> np.ndarray:
+    """Return the pseudo-inverse of the coarsest operator, scaled, as a flat array."""
+    shape = level.shape
+    n = int(np.prod(shape))
+    number = np.arange(n).reshape(shape)
+    A = np.zeros((n, n), np.result_type(dtype, np.float64))
+    diagonal = _diagonal_of(level).ravel()
+    A[np.arange(n), np.arange(n)] = diagonal
+    for d, axis in enumerate(level.axes):
+        if axis.n == 1:
+            continue
+        if isinstance(level, Variable):
+            k = level.links[d]
+        else:
+            k = level.links[d].reshape([-1 if e == d else 1 for e in range(len(shape))])
+            for e, other in enumerate(level.axes):
+                if e != d:
+                    k = k * other.width.reshape([-1 if a == e else 1 for a in range(len(shape))])
+        rows, columns = number.ravel(), np.roll(number, -1, d).ravel()
+        np.add.at(A, (rows, columns), -np.broadcast_to(k, shape).ravel())
+        np.add.at(A, (columns, rows), -np.conj(np.broadcast_to(k, shape).ravel()))
+    A /= scale
+    values, vectors = np.linalg.eigh(A)
+    cut = 16 * n * np.finfo(float).eps * max(values[-1], 1e-300)
+    kept = values > cut
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].conj().T
+    return np.ascontiguousarray(inverse, dtype).ravel()

@@ -1,0 +1,318 @@
+"""The operator of a grid level as conductances, and the same on the next coarser level.
+
+A coarse link takes the fine ones that it runs along in series, and those beside them in
+parallel: harmonic means along a flux, arithmetic across. On a uniform grid this is the
+discretisation with twice the spacing, times the volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from krylearn.grid.box import end
+from krylearn.grid.discretise import few, with_lower
+from krylearn.solvers.multigrid.axis import Axis, Transfer
+
+
+@dataclass
+class Separable:
+    """Links, volumes and sides of each axis; the operator is made of their products.
+
+    ``sum over axes of K_d x W x W + reaction W x W x W``, K_d being one-dimensional.
+
+    Attributes
+    ----------
+    axes : list of Axis
+    links : list of (n,) arrays
+        Between i and i + 1; the last one around a ring, or 0.
+    ends : list of (low, high)
+        What ties the end points to a Dirichlet side.
+    reaction : float
+    """
+
+    axes: list[Axis]
+    links: list[np.ndarray]
+    ends: list[tuple[float, float]]
+    reaction: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.n for axis in self.axes)
+
+    def strengths(self) -> list[float]:
+        """Return how strongly neighbours along each axis are coupled, but for a common factor."""
+        return [
+            _typical(np.append(k, e)) / float(np.median(axis.width))
+            for k, e, axis in zip(self.links, self.ends, self.axes)
+        ]  # fmt: skip
+
+    def diagonals(self) -> list[np.ndarray]:
+        """Return the diagonal of each K_d."""
+        return [
+            _diagonal(k, e) if len(k) > 1 else np.array([float(sum(e))])
+            for k, e in zip(self.links, self.ends)
+        ]  # fmt: skip
+
+    def coarsen(self, axes: list[Axis], transfers: list[Transfer | None]) -> Separable:
+        """Return the level on the coarse `axes`; None stands for an axis that stays."""
+        links, ends = [], []
+        for k, e, transfer in zip(self.links, self.ends, transfers):
+            if transfer is not None:
+                e = tuple(
+                    1 / (1 / value + side @ _inverse(k)) if value else 0.0
+                    for value, side in zip(e, transfer.sides)
+                )
+                k = _inverse(transfer.along @ _inverse(k))
+            links.append(k)
+            ends.append(e)
+        return Separable(axes, links, ends, self.reaction)
+
+
+@dataclass
+class Variable:
+    """Links and diagonals given point by point.
+
+    Attributes
+    ----------
+    axes : list of Axis
+    links : list of arrays of the level's shape
+        ``-A[i, i + e]`` for each axis.
+    reaction : array
+        What the diagonal has beyond the links and the sides.
+    sides : dict of (axis, side) to array
+        What ties the points next to a Dirichlet side to it.
+    mask : bool array or None
+    diagonal : array, optional
+        That of the finest level, where it is not the sum of the rest.
+    """
+
+    axes: list[Axis]
+    links: list[np.ndarray]
+    reaction: np.ndarray
+    sides: dict[tuple[int, int], np.ndarray]
+    mask: np.ndarray | None = None
+    diagonal: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.n for axis in self.axes)
+
+    def strengths(self) -> list[float]:
+        """Return how strongly neighbours along each axis are typically coupled."""
+        strong = []
+        for d, k in enumerate(self.links):
+            ties = [self.sides[key].ravel() for key in self.sides if key[0] == d]
+            strong.append(_typical(np.concatenate([np.abs(k).ravel(), *ties])))
+        return strong
+
+    def full_diagonal(self) -> np.ndarray:
+        """Return the diagonal, zero at points that hold no value."""
+        if self.diagonal is not None:
+            return self.diagonal
+        diagonal = self.reaction.copy()
+        for d, k in enumerate(self.links):
+            if self.axes[d].n > 1:
+                diagonal += np.abs(k)
+                diagonal += np.abs(np.roll(k, 1, d))
+        for (axis, side), tie in self.sides.items():
+            diagonal[end(axis, side)] += tie
+        return diagonal
+
+    def coarsen(self, axes: list[Axis], transfers: list[Transfer | None]) -> Variable:
+        """Return the level on the coarse `axes`; None stands for an axis that stays."""
+        def total(values: np.ndarray, skip: int = -1) -> np.ndarray:
+            for d, transfer in enumerate(transfers):
+                if transfer is not None and d != skip:
+                    values = along(transfer.share, values, d)
+            return values
+
+        links, sides = [], {}
+        for d, (k, transfer) in enumerate(zip(self.links, transfers)):
+            k = np.abs(k)
+            if transfer is not None:
+                resistance = _inverse(k)
+                for side in (0, 1):
+                    if (d, side) in self.sides:
+                        tie = self.sides[d, side]
+                        way = along(sp.csr_array(transfer.sides[side][None]), resistance, d)
+                        sides[d, side] = total(_inverse(_inverse(tie) + way), d)
+                series = along(transfer.along, resistance, d)
+                # A closed link between coarse points closes theirs; one within them does not.
+                closed = along(transfer.crossing, np.asarray(k == 0, k.dtype), d)
+                k = np.where(closed == 0, _inverse(series), 0)
+            else:
+                sides.update({
+                    (d, side): total(self.sides[d, side], d)
+                    for side in (0, 1) if (d, side) in self.sides
+                })  # fmt: skip
+            links.append(total(k, d))
+        mask = None
+        if self.mask is not None:
+            mask = total(self.mask.astype(links[0].dtype)) > 0
+            mask = None if mask.all() else mask
+        return Variable(axes, links, total(self.reaction), sides, mask)
+
+
+def along(matrix: Any, values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the product of a sparse matrix with `values` along an axis."""
+    matrix = matrix.astype(values.real.dtype)
+    if axis == 0:
+        return (matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    moved = np.moveaxis(values, axis, 0)
+    product = matrix @ np.ascontiguousarray(moved).reshape(len(moved), -1)
+    shape = (matrix.shape[0], *moved.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(product.reshape(shape), 0, axis))
+
+
+def _typical(values: np.ndarray) -> float:
+    values = values[values > 0]
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _inverse(values: np.ndarray) -> np.ndarray:
+    """Return 1 / values, 0 where there is nothing."""
+    return np.divide(1, values, out=np.zeros_like(values), where=values != 0)
+
+
+def _diagonal(links: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    diagonal = links + np.roll(links, 1)
+    diagonal[0] += ends[0]
+    diagonal[-1] += ends[1]
+    return diagonal
+
+
+# -- from a grid operator ----------------------------------------------------------------------
+
+
+def finest(A: Any) -> Separable | Variable:
+    """Return the finest level of a grid operator."""
+    level = _separable(A) if A._constant and A.dtype.kind != "c" else None
+    return _variable(A) if level is None else level
+
+
+def _axes(A: Any, zeros: list[tuple[float | None, float | None]],
+          widths: list[np.ndarray]) -> list[Axis]:  # fmt: skip
+    grid = A.grid
+    # Joined cells need no lattice of vertices that walls would hit.
+    cells = grid.centering == "cell" or A.mask is not None
+    return [
+        Axis(np.arange(float(n)), width, zero, float(n) if periodic else 0.0, cells)
+        for n, zero, width, periodic in zip(grid.shape, zeros, widths, grid.periodic)
+    ]
+
+
+def _separable(A: Any) -> Separable | None:
+    """Return the separable form of an operator with constant coefficients, if it has one."""
+    grid, ndim = A.grid, A.grid.ndim
+    shape = few(grid.shape)
+    stack = A._stack
+    if len(stack) > 1 + ndim or not A.symmetric:
+        return None
+    shares = [np.ones(n) for n in shape]
+    if grid.centering == "node":
+        for share, pair in zip(shares, grid.boundary):
+            for at, condition in ((0, pair[0]), (-1, pair[1])):
+                if condition == "neumann":
+                    share[at] = 0.5
+    middle = tuple(min(1, n - 1) for n in shape)
+    scale = np.abs(stack[0]).max()
+    excess = stack[0] + with_lower(stack, ndim)[1:].sum(axis=0)
+    excess[np.abs(excess) < 1e-12 * scale] = 0
+    links, ends = [], []
+    product = np.ones(shape)
+    for d, share in enumerate(shares):
+        product = product * share.reshape([-1 if e == d else 1 for e in range(ndim)])
+    reaction = float(excess[middle] / product[middle]) if min(shape) == 3 else 0.0
+    model, fits = reaction * product, True
+    for d, n in enumerate(grid.shape):
+        row = shape[:d] + (1,) + shape[d + 1 :]
+        across = np.take(product, [middle[d]], d) / shares[d][middle[d]]
+        couplings = -stack[1 + d]
+        inner = 1 if n > 2 else 0
+        k = float(np.take(couplings, inner, d)[tuple(np.delete(middle, d))] / across.reshape(
+            np.take(product, 0, d).shape)[tuple(np.delete(middle, d))])  # fmt: skip
+        table = np.full(shape[d], k)
+        if not grid.periodic[d]:
+            table[-1] = 0
+        elif n == 1:
+            return None
+        fits = fits and np.allclose(couplings, across * table.reshape(
+            [-1 if e == d else 1 for e in range(ndim)]), rtol=1e-12, atol=0)  # fmt: skip
+        both = []
+        for side in (0, 1):
+            at = list(middle)
+            at[d] = -1 if side else 0
+            held = grid.boundary[d][side] == "dirichlet"
+            value = (excess - reaction * product)[tuple(at)] / across.reshape(row)[
+                tuple(np.where(np.arange(ndim) == d, 0, middle))
+            ]
+            both.append(float(value) / (2 if n == 1 else 1) if held else 0.0)
+        ends.append((both[0], both[1]))
+        long = np.full(n, k)
+        if not grid.periodic[d]:
+            long[-1] = 0
+        links.append(long)
+        for side in (0, 1):
+            at = [slice(None)] * ndim
+            at[d] = slice(-1, None) if side else slice(0, 1)
+            model[tuple(at)] += both[side] * across
+    if not fits or not np.allclose(model, excess, rtol=0, atol=1e-11 * scale):
+        return None
+    if any(k.min(initial=0) < 0 for k in links) or min(min(e) for e in ends) < 0 or reaction < 0:
+        return None
+    zeros, widths = [], []
+    for share, n, k, e in zip(shares, grid.shape, links, ends):
+        far = np.clip(np.arange(n), 0, 1) + (np.arange(n) == n - 1) * (n > 2)
+        widths.append(share[far])
+        unit = k[0] if k[0] else max(e) or 1.0
+        zeros.append((-unit / e[0] if e[0] else None, n - 1 + unit / e[1] if e[1] else None))
+    return Separable(_axes(A, zeros, widths), links, ends, reaction)
+
+
+def _variable(A: Any) -> Variable:
+    grid, ndim = A.grid, A.grid.ndim
+    stack = A._points()
+    if len(stack) > 1 + ndim:
+        raise ValueError(
+            "geometric_multigrid needs a Hermitian operator; use gmres with ilu0 for others"
+        )
+    links = [-stack[1 + d] for d in range(ndim)]
+    diagonal = stack[0].real.copy()
+    excess = diagonal.copy()
+    for d, k in enumerate(links):
+        size = np.abs(k)
+        excess -= size
+        excess -= np.roll(size, 1, d)
+    if A.mask is not None:
+        excess[~A.mask] = 0
+    excess[np.abs(excess) < 64 * np.finfo(A.dtype).eps * diagonal] = 0
+    reaction = np.maximum(excess, 0)
+    # At a Dirichlet side: what the next layer inwards has too is reaction, the rest is the side's.
+    for d, pair in enumerate(grid.boundary):
+        for side in (0, 1):
+            if pair[side] == "dirichlet":
+                at = end(d, side)
+                if grid.shape[d] > 2:
+                    inner = (slice(None),) * d + (slice(-2, -1) if side else slice(1, 2),)
+                    reaction[at] = np.minimum(reaction[at], reaction[inner])
+                else:
+                    reaction[at] = 0
+    rest = np.maximum(excess, 0) - reaction
+    sides, weight = {}, np.zeros_like(rest)
+    held = [(d, s) for d in range(ndim) for s in (0, 1) if grid.boundary[d][s] == "dirichlet"]
+    for d, side in held:
+        weight[end(d, side)] += 1
+    for d, side in held:
+        at = end(d, side)
+        sides[d, side] = rest[at] / weight[at]
+    nearer = 0.5 if grid.centering == "cell" else 1.0
+    zeros = [
+        (-nearer if low == "dirichlet" else None, n - 1 + nearer if high == "dirichlet" else None)
+        for n, (low, high) in zip(grid.shape, grid.boundary)
+    ]
+    widths = [np.ones(n) for n in grid.shape]
+    return Variable(_axes(A, zeros, widths), links, reaction, sides, A.mask, diagonal)

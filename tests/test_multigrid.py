@@ -1,0 +1,236 @@
+"""Geometric multigrid: it is what the book says, on grids of every kind."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import krylearn as kl
+from krylearn.grid import Grid, GridOperator
+from krylearn.solvers.multigrid.axis import Axis, coarsen
+
+SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
+
+
+def dense(M):
+    return np.column_stack([M @ e for e in np.eye(M.shape[0], dtype=M.dtype)])
+
+
+def require_spd(M):
+    P = dense(M)
+    largest = np.abs(P).max()
+    assert np.abs(P - P.conj().T).max() < 1e-13 * largest
+    assert np.linalg.eigvalsh((P + P.conj().T) / 2)[0] > 1e-14 * largest
+
+
+def iterations(P, rtol=1e-8, **options):
+    x, info = kl.cg(P.A, P.b, rtol=rtol, M=kl.GeometricMultigrid(P.A, **options))
+    assert info == 0
+    assert np.linalg.norm(P.b - P.A @ x) <= rtol * np.linalg.norm(P.b)
+    return info.iterations
+
+
+# -- axes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cells", [False, True])
+@pytest.mark.parametrize("ends", ["dirichlet", "neumann", "periodic", "mixed"])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 13, 16, 31])
+def test_an_axis_passes_linear_values_and_conserves_volume(n, ends, cells):
+    zeros = {"dirichlet": (-1.0, float(n)), "mixed": (-1.0, None)}.get(ends, (None, None))
+    axis = Axis(np.arange(float(n)), np.ones(n), zeros, n if ends == "periodic" else 0.0, cells)
+    while axis.coarsens:
+        coarse, transfer = coarsen(axis)
+        P = transfer.matrix()
+        assert coarse.n < axis.n
+        inner = (axis.position >= coarse.position[0]) & (axis.position <= coarse.position[-1])
+        assert np.allclose((P @ coarse.position)[inner], axis.position[inner])
+        if ends != "dirichlet" and ends != "mixed":
+            assert np.allclose(P.sum(axis=1), 1)
+        elif zeros[0] is not None:
+            # Linear down to the side, where the solution vanishes.
+            below = axis.position < coarse.position[0]
+            line = coarse.position - zeros[0]
+            assert np.allclose((P @ line)[below], (axis.position - zeros[0])[below])
+        back = sp.csr_array(
+            (transfer.back.ravel(), (np.repeat(np.arange(coarse.n), 6), transfer.children.ravel())),
+            shape=P.T.shape,
+        )
+        assert np.allclose(back.toarray(), P.T.toarray())
+        if cells or ends in ("neumann", "periodic"):
+            assert coarse.width.sum() == pytest.approx(axis.width.sum())
+        gaps = np.diff(coarse.position)
+        assert len(gaps) == 0 or gaps.max() <= 3 * gaps.min()
+        # A link that is uniform is as long as its parts.
+        fine = np.append(np.diff(axis.position), axis.period - np.ptp(axis.position))
+        length = transfer.along @ fine
+        assert np.allclose(length[: len(gaps)], gaps)
+        axis = coarse
+
+
+# -- symmetric and positive definite by construction ---------------------------------------------
+
+
+@pytest.mark.parametrize("centering", ["node", "cell"])
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("shape", [(90,), (9, 11), (12, 8), (5, 4, 6), (7, 3, 5)])
+def test_v_cycle_is_symmetric_positive_definite(shape, sides, centering):
+    grid = Grid(shape, boundary=[sides] * len(shape), centering=centering)
+    require_spd(kl.GeometricMultigrid(GridOperator.diffusion(grid)))
+
+
+@pytest.mark.parametrize("options", [
+    {"cycle": "W"}, {"pre": 2, "post": 2}, {"smoother": "jacobi"},
+    {"smoother": "chebyshev", "pre": 3, "post": 3},
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["variable", "mask", "periodic", "hermitian"])
+def test_other_cycles_are_symmetric_positive_definite(kind, options):
+    rng = np.random.default_rng(0)
+    grid = Grid((9, 11), centering="cell", boundary="periodic" if kind == "periodic" else "neumann")
+    a = np.exp(rng.standard_normal(grid.shape))
+    mask = rng.random(grid.shape) < 0.7 if kind == "mask" else None
+    A = GridOperator.diffusion(grid, a, reaction=0.1, mask=mask)
+    if kind == "hermitian":
+        A = A + GridOperator(grid, 0.0, [0.2j, 0.3j])
+    require_spd(kl.GeometricMultigrid(A, **options))
+
+
+def test_traits_and_what_cg_refuses():
+    A = kl.problems.poisson((12, 12)).A
+    assert kl.GeometricMultigrid(A, cycle="W").symmetric
+    for options in ({"cycle": "F"}, {"cycle": "FMG"}, {"pre": 2}):
+        M = kl.GeometricMultigrid(A, **options)
+        assert not M.symmetric
+        with pytest.raises(ValueError, match="symmetric"):
+            kl.cg(A, np.ones(144), M=M)
+        x, info = kl.fgmres(A, np.ones(144), rtol=1e-8, M=M)
+        assert info == 0 and info.iterations < 10
+
+
+# -- how fast ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("centering", ["node", "cell"])
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("shape", [(64, 64), (61, 97), (128, 50), (23, 32, 29)])
+def test_few_iterations_on_any_size_and_sides(shape, sides, centering):
+    P = kl.problems.poisson(shape, boundary=[sides] * len(shape), centering=centering, seed=1)
+    assert iterations(P) <= 15
+
+
+def test_iterations_do_not_depend_on_the_size():
+    counts = [iterations(kl.problems.poisson((n,) * 3)) for n in (16, 32, 64)]
+    assert max(counts) <= 10 and np.ptp(counts) <= 1
+
+
+def test_single_precision_inside_double_changes_no_count():
+    P = kl.problems.poisson((65, 80), seed=2)
+    for rtol in (1e-8, 1e-11):
+        counts = [iterations(P, rtol, precision=p) for p in ("single", "double")]
+        assert abs(counts[0] - counts[1]) <= 1
+    assert kl.GeometricMultigrid(P.A).working == np.float32
+
+
+@pytest.mark.parametrize("options", [
+    {"cycle": "W"}, {"pre": 2, "post": 2}, {"smoother": "chebyshev", "pre": 2, "post": 2},
+    {"smoother": "jacobi"},
+])  # fmt: skip
+def test_every_cycle_and_smoother_converges(options):
+    assert iterations(kl.problems.poisson((20, 21, 22)), **options) <= 13
+
+
+def test_full_multigrid_solves_to_discretisation_error_in_one_cycle():
+    P = kl.problems.poisson((127, 127), rhs="manufactured")
+    x = kl.GeometricMultigrid(P.A, cycle="FMG", pre=2, post=2, precision="double") @ P.b
+    solved, _ = kl.cg(P.A, P.b, rtol=1e-10, M=kl.GeometricMultigrid(P.A))
+    error = np.linalg.norm(solved - P.exact)
+    assert np.linalg.norm(x - P.exact) < 3 * error
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 96), (24, 24, 24)])
+def test_aligned_anisotropy_takes_semicoarsening(shape):
+    P = kl.problems.diffusion(shape, kind="anisotropic", contrast=1e3, seed=1)
+    M = kl.GeometricMultigrid(P.A)
+    assert M._hierarchy.shapes[1][:-1] == shape[:-1]
+    assert iterations(P) <= 12
+
+
+def test_darcy_and_smoke():
+    for coefficient, most in (("piecewise", 13), ("lognormal", 12), ("trigonometric", 17)):
+        assert iterations(kl.problems.darcy((65, 64), seed=1, coefficient=coefficient)) <= most
+    for open_top in (False, True):
+        for P in kl.problems.smoke((20, 20, 24), steps=2, seed=1, open_top=open_top):
+            assert iterations(P, 1e-6) <= 12
+
+
+def test_solid_cells_are_left_alone():
+    grid = Grid((20, 21), centering="cell", boundary="neumann")
+    mask = np.ones(grid.shape, bool)
+    mask[5:9, 4:13] = mask[15] = False
+    A = GridOperator.diffusion(grid, mask=mask)
+    M = kl.GeometricMultigrid(A)
+    solid = np.where(mask, 0.0, 1.0).ravel()
+    assert np.allclose(M @ solid, solid)
+    assert np.all((M @ (1 - solid))[~mask.ravel()] == 0)
+
+
+# -- as a preconditioner ---------------------------------------------------------------------------
+
+
+def test_assembled_matrices_of_a_grid_do_as_well():
+    P = kl.problems.poisson((40, 33))
+    matrix = P.A.tocsr()
+    x, info = kl.cg(matrix, P.b, rtol=1e-8, M=kl.GeometricMultigrid(matrix))
+    assert info == 0 and info.iterations == iterations(P)
+    with pytest.raises(ValueError, match="nearest-neighbour"):
+        kl.GeometricMultigrid(sp.csr_array(matrix @ matrix))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_pickle_update_and_print(constant):
+    grid = Grid((30, 31), centering="cell")
+    a = 2.0 if constant else 1 + np.random.default_rng(0).random(grid.shape)
+    M = kl.GeometricMultigrid(GridOperator.diffusion(grid, a))
+    r = np.arange(930.0)
+    again = pickle.loads(pickle.dumps(M))
+    assert np.array_equal(again @ r, M @ r)
+    other = GridOperator.diffusion(grid, 3.0 if constant else a[::-1])
+    assert np.array_equal(again.update(other) @ r, kl.GeometricMultigrid(other) @ r)
+    assert "30x31" in repr(M) and "15x15" in repr(M)
+    with pytest.raises(ValueError, match="grid of shape"):
+        M.update(GridOperator.diffusion(Grid((31, 30))))
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"cycle": "U"}, "cycle"), ({"smoother": "sor"}, "smoother"), ({"pre": -1}, "pre"),
+    ({"pre": 0, "post": 0}, "positive"), ({"precision": "half"}, "precision"),
+])  # fmt: skip
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        kl.GeometricMultigrid(kl.problems.poisson((8, 8)).A, **options)
+
+
+def test_operators_that_are_not_hermitian_or_definite_are_refused():
+    grid = Grid((8, 9))
+    A = GridOperator.diffusion(grid)
+    with pytest.raises(ValueError, match="Hermitian"):
+        kl.GeometricMultigrid(A + GridOperator.convection(grid, (1.0, 2.0)))
+    with pytest.raises(ValueError, match="positive diagonal"):
+        kl.GeometricMultigrid(-1 * A)
+
+
+def test_tiny_and_thin_grids():
+    for shape, sides, cells in itertools.product(
+        [(1,), (2,), (3,), (1, 9), (9, 1), (2, 2, 70), (70, 1, 2)], SIDES, ("node", "cell")
+    ):
+        if 1 in shape and sides == "neumann" and cells == "node":
+            continue
+        P = kl.problems.poisson(shape, boundary=[sides] * len(shape), centering=cells, seed=3)
+        if not np.any(P.b):
+            continue
+        _, info = kl.cg(P.A, P.b, rtol=1e-9, M=kl.GeometricMultigrid(P.A))
+        assert info == 0 or np.linalg.norm(P.b) < 1e-12, (shape, sides, cells)
