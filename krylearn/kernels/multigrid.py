@@ -1,11 +1,11 @@
 """The steps of a multigrid cycle on structured grids.
 
-A level is a row of numbers `geo`, parameters of its axes `fp` and `ip`, coefficients `coef`, and its
-parts of the work vectors. Its operator couples nearest neighbours. It is separable (sums of
-products of ONE-dimensional arrays: nothing is read but vectors) or given by arrays.
+A level is a row of numbers `geo`, parameters of its axes `fp` and `ip`, coefficients `coef`, and
+its parts of the work vectors. Its operator couples nearest neighbours. It is separable (sums of
+products of one-dimensional arrays: nothing is read but vectors) or given by arrays.
 
-The unit of work is a plane across the first axis; a grid of two axes has planes of one line. A red-black
-sweep computes all points of a line, which vectorises, and keeps those of ONE colour.
+The unit of work is a plane across the first axis; a grid of two axes has planes of one line. A
+red-black sweep computes all points of a line, which vectorises, and keeps those of one colour.
 
 A cycle is a list of steps; `run` does a list of them on small levels in ONE call.
 """
@@ -17,7 +17,8 @@ import numpy as np
 from krylearn.kernels.parallel import jit
 
 # Fields of `geo`: sizes, wrapping axes, coarse sizes, where an axis's numbers begin.
-SIZES, WRAPS, VARIABLE, SCALED, COARSE, FLOATS, INTS, REACTION, FIELDS = 0, 3, 6, 7, 8, 11, 14, 17, 18
+SIZES, WRAPS, VARIABLE, SCALED, COARSE, FLOATS, INTS, REACTION = 0, 3, 6, 7, 8, 11, 14, 17
+FIELDS = 18
 CHILDREN = 6
 # A signed constant would turn unsigned arithmetic into floating point.
 ZERO, ONE, TWO, THREE, FOUR, SIX = (np.uint64(i) for i in (0, 1, 2, 3, 4, 6))
@@ -73,7 +74,8 @@ def _separable_line(k, j, geo, fp, f, u, out, inverse):
             i = line + at
             v = wx[at]
             lower = kx[at - ONE] if at > 0 else (kx[nx - ONE] if geo[5] != 0 else kx[0] * 0)
-            s = f[i] + v * (yl * u[i + left] + yu * u[i + right] + zl * u[i + below] + zu * u[i + above])
+            s = f[i] + v * (yl * u[i + left] + yu * u[i + right])
+            s += v * (zl * u[i + below] + zu * u[i + above])
             s += a * (
                 lower * u[i + _offset(at, nx, ONE, False, geo[5])]
                 + kx[at] * u[i + _offset(at, nx, ONE, True, geo[5])]
@@ -135,7 +137,6 @@ def _line(k, j, geo, fp, coef, f, u, out, inverse):
 def _start(lo, hi, geo, fp, coef, f, u, out, inverse):
     """Relax the red points, all values being zero before."""
     ny, nx = geo[1], geo[2]
-    n = geo[0] * ny * nx
     for k in range(np.uint64(lo), np.uint64(hi)):
         for j in range(ny):
             line = (k * ny + j) * nx

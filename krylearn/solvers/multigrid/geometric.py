@@ -12,7 +12,7 @@ from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import Hierarchy, build
+from krylearn.solvers.multigrid.hierarchy import build
 from krylearn.solvers.multigrid.structured import as_grid_operator
 from krylearn.solvers.relaxation.splitting import Workspace
 
@@ -61,7 +61,8 @@ class GeometricMultigrid(Preconditioner):
     TypeError
         If A gives products only.
     ValueError
-        If A is not Hermitian, couples other points than nearest neighbours on a grid, its diagonal is not positive, or an option is unknown.
+        If A is not Hermitian, couples other points than nearest neighbours on a grid, its diagonal
+        is not positive, or an option is unknown.
 
     Notes
     -----
@@ -224,7 +225,7 @@ class GeometricMultigrid(Preconditioner):
     def _step(self, entry, f, u, t, d):
         op, level, colour, box, alpha, beta = entry
         h = self._hierarchy
-        first, last, down, end = (*map(int, h.places[level, :2]), *map(int, h.places[level + 1, :2]))
+        first, last, down, end = h.places[level : level + 2, :2].ravel().tolist()
         geo = h.geo[level]
         planes = int(geo[kernels.COARSE] if op == kernels.RESTRICT else geo[kernels.SIZES])
         plane = (last - first) // planes

@@ -9,7 +9,7 @@ import numpy as np
 
 from krylearn.kernels import multigrid as kernels
 from krylearn.solvers.multigrid.axis import Axis, Transfer, coarsen, identity
-from krylearn.solvers.multigrid.levels import Separable, Variable, along, finest
+from krylearn.solvers.multigrid.levels import Separable, Variable, along, finest, shaped
 
 # An axis is coarsened where neighbours along it are at least that strongly coupled, relative to the
 # strongest axis. Coarsening takes a factor of 4.
@@ -60,7 +60,8 @@ def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Tran
     most = max((s for s, may in zip(strength, able) if may), default=0.0)
     if not any(able):
         return None
-    axes, transfers = [], []
+    axes: list[Axis] = []
+    transfers: list[Transfer | None] = []
     for axis, s, may in zip(level.axes, strength, able):
         if may and s >= STRONG * most:
             if id(axis) not in cache:
@@ -108,6 +109,7 @@ class _Packed:
         self.coef: list[np.ndarray] = []
         self.scale = 0.0
         self.variable = False
+        self.starts: list[tuple[int, int, int]] = []
         self.lengths = [0, 0, 0]  # of fp, ip, coef
 
     def add(self, level: Any, transfers: list[Transfer | None], coarse: Any) -> None:
@@ -145,7 +147,6 @@ class _Packed:
         reaction = 0.0 if variable else level.reaction / self.scale
         self._floats(np.array([reaction]), (np.arange(geo[kernels.SIZES + 2] + 1) % 2 == 0))
         geo[kernels.VARIABLE] = variable
-        self.starts = getattr(self, "starts", [])
         first = self.lengths[2]
         if variable:
             geo[kernels.SCALED] = level.mask is not None and coarse is not None
@@ -202,19 +203,10 @@ def _identity(n: int) -> Transfer:
 def _diagonal_of(level: Any) -> np.ndarray:
     if isinstance(level, Variable):
         return level.full_diagonal()
-    diagonal = np.zeros(level.shape)
-    ndim = len(level.shape)
-    volume = np.ones(level.shape)
-    parts = level.diagonals()
-    shaped = [
-        axis.width.reshape([-1 if e == d else 1 for e in range(ndim)])
-        for d, axis in enumerate(level.axes)
-    ]
-    for width in shaped:
-        volume = volume * width
-    for d, part in enumerate(parts):
-        diagonal += part.reshape([-1 if e == d else 1 for e in range(ndim)]) * volume / shaped[d]
-    return diagonal + level.reaction * volume
+    diagonal = level.reaction * level.volume()
+    for d, part in enumerate(level.diagonals()):
+        diagonal = diagonal + shaped(part, d, len(level.shape)) * level.volume(d)
+    return diagonal
 
 
 def _passing(level: Variable, transfers: list, coarse: Variable) -> np.ndarray:
@@ -229,7 +221,7 @@ def _passing(level: Variable, transfers: list, coarse: Variable) -> np.ndarray:
             P = transfer.matrix()
             held, some = along(P, held, d), along(P, some, d)
     passing = np.divide(held, some, out=np.zeros_like(held), where=some > 0)
-    return np.where(level.mask, passing, 0)
+    return passing if level.mask is None else np.where(level.mask, passing, 0)
 
 
 def _pseudo_inverse(level: Any, scale: float, dtype: np.dtype) -> np.ndarray:
@@ -243,16 +235,12 @@ def _pseudo_inverse(level: Any, scale: float, dtype: np.dtype) -> np.ndarray:
     for d, axis in enumerate(level.axes):
         if axis.n == 1:
             continue
-        if isinstance(level, Variable):
-            k = level.links[d]
-        else:
-            k = level.links[d].reshape([-1 if e == d else 1 for e in range(len(shape))])
-            for e, other in enumerate(level.axes):
-                if e != d:
-                    k = k * other.width.reshape([-1 if a == e else 1 for a in range(len(shape))])
+        k = level.links[d]
+        if not isinstance(level, Variable):
+            k = shaped(k, d, len(shape)) * level.volume(d)
         rows, columns = number.ravel(), np.roll(number, -1, d).ravel()
-        np.add.at(A, (rows, columns), -np.broadcast_to(k, shape).ravel())
-        np.add.at(A, (columns, rows), -np.conj(np.broadcast_to(k, shape).ravel()))
+        np.add.at(A, (rows, columns), -k.ravel())
+        np.add.at(A, (columns, rows), -np.conj(k.ravel()))
     A /= scale
     values, vectors = np.linalg.eigh(A)
     cut = 16 * n * np.finfo(float).eps * max(values[-1], 1e-300)

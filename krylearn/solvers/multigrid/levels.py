@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from krylearn.grid.box import end
+from krylearn.grid.box import end, weights
 from krylearn.grid.discretise import few, with_lower
 from krylearn.solvers.multigrid.axis import Axis, Transfer
 
@@ -50,6 +50,14 @@ class Separable:
             for k, e, axis in zip(self.links, self.ends, self.axes)
         ]  # fmt: skip
 
+    def volume(self, skip: int = -1) -> np.ndarray:
+        """Return the products of the widths of all axes, or of all but one."""
+        product = np.ones(self.shape)
+        for d, axis in enumerate(self.axes):
+            if d != skip:
+                product *= shaped(axis.width, d, len(self.axes))
+        return product
+
     def diagonals(self) -> list[np.ndarray]:
         """Return the diagonal of each K_d."""
         return [
@@ -62,10 +70,11 @@ class Separable:
         links, ends = [], []
         for k, e, transfer in zip(self.links, self.ends, transfers):
             if transfer is not None:
-                e = tuple(
+                low, high = (
                     1 / (1 / value + side @ _inverse(k)) if value else 0.0
                     for value, side in zip(e, transfer.sides)
                 )
+                e = (low, high)
                 k = _inverse(transfer.along @ _inverse(k))
             links.append(k)
             ends.append(e)
@@ -130,7 +139,8 @@ class Variable:
                     values = along(transfer.share, values, d)
             return values
 
-        links, sides = [], {}
+        links: list[np.ndarray] = []
+        sides: dict[tuple[int, int], np.ndarray] = {}
         for d, (k, transfer) in enumerate(zip(self.links, transfers)):
             k = np.abs(k)
             if transfer is not None:
@@ -207,70 +217,62 @@ def _axes(A: Any, zeros: list[tuple[float | None, float | None]],
 
 def _separable(A: Any) -> Separable | None:
     """Return the separable form of an operator with constant coefficients, if it has one."""
-    grid, ndim = A.grid, A.grid.ndim
+    grid, ndim, stack = A.grid, A.grid.ndim, A._stack
     shape = few(grid.shape)
-    stack = A._stack
-    if len(stack) > 1 + ndim or not A.symmetric:
+    if len(stack) > 1 + ndim or any(n == 1 and p for n, p in zip(grid.shape, grid.periodic)):
         return None
-    shares = [np.ones(n) for n in shape]
-    if grid.centering == "node":
-        for share, pair in zip(shares, grid.boundary):
-            for at, condition in ((0, pair[0]), (-1, pair[1])):
-                if condition == "neumann":
-                    share[at] = 0.5
     middle = tuple(min(1, n - 1) for n in shape)
-    scale = np.abs(stack[0]).max()
+    scale = float(np.abs(stack[0]).max())
+    # What the diagonal has beyond the couplings: reaction, and ties to Dirichlet sides.
     excess = stack[0] + with_lower(stack, ndim)[1:].sum(axis=0)
     excess[np.abs(excess) < 1e-12 * scale] = 0
-    links, ends = [], []
-    product = np.ones(shape)
-    for d, share in enumerate(shares):
-        product = product * share.reshape([-1 if e == d else 1 for e in range(ndim)])
-    reaction = float(excess[middle] / product[middle]) if min(shape) == 3 else 0.0
-    model, fits = reaction * product, True
+    shares = [weights(grid, shape, skip=d) for d in range(ndim)]
+    volume = weights(grid, shape)
+    reaction = float(excess[middle] / volume[middle]) if min(shape) == 3 else 0.0
+    links: list[np.ndarray] = []
+    ends: list[tuple[float, float]] = []
+    model: np.ndarray = reaction * volume
+    coupled: list[np.ndarray] = []
     for d, n in enumerate(grid.shape):
-        row = shape[:d] + (1,) + shape[d + 1 :]
-        across = np.take(product, [middle[d]], d) / shares[d][middle[d]]
-        couplings = -stack[1 + d]
-        inner = 1 if n > 2 else 0
-        k = float(np.take(couplings, inner, d)[tuple(np.delete(middle, d))] / across.reshape(
-            np.take(product, 0, d).shape)[tuple(np.delete(middle, d))])  # fmt: skip
-        table = np.full(shape[d], k)
+        k = float(-stack[1 + d][_at(middle, d, 0)] / shares[d][_at(middle, d, 0)])
+        row = np.full(shape[d], k)
         if not grid.periodic[d]:
-            table[-1] = 0
-        elif n == 1:
-            return None
-        fits = fits and np.allclose(couplings, across * table.reshape(
-            [-1 if e == d else 1 for e in range(ndim)]), rtol=1e-12, atol=0)  # fmt: skip
-        both = []
+            row[-1] = 0
+        coupled.append(-shaped(row, d, ndim) * shares[d])
+        links.append(np.where((np.arange(n) == n - 1) & (not grid.periodic[d]), 0, k))
+        both = [0.0, 0.0]
         for side in (0, 1):
-            at = list(middle)
-            at[d] = -1 if side else 0
-            held = grid.boundary[d][side] == "dirichlet"
-            value = (excess - reaction * product)[tuple(at)] / across.reshape(row)[
-                tuple(np.where(np.arange(ndim) == d, 0, middle))
-            ]
-            both.append(float(value) / (2 if n == 1 else 1) if held else 0.0)
+            if grid.boundary[d][side] == "dirichlet":
+                at = _at(middle, d, -side)
+                tie = float((excess[at] - reaction * volume[at]) / shares[d][at])
+                both[side] = tie / (2 if n == 1 else 1)
+            model[end(d, side)] += both[side] * shares[d][end(d, side)]
         ends.append((both[0], both[1]))
-        long = np.full(n, k)
-        if not grid.periodic[d]:
-            long[-1] = 0
-        links.append(long)
+    fits = np.allclose(stack[1:], coupled, rtol=1e-12, atol=0)
+    fits = fits and np.allclose(model, excess, rtol=0, atol=1e-11 * scale)
+    if not fits or min(reaction, *(k.min() for k in links), *(min(e) for e in ends)) < 0:
+        return None
+    zeros: list[tuple[float | None, float | None]] = []
+    widths = []
+    for d, (n, e) in enumerate(zip(grid.shape, ends)):
+        wide = np.ones(n)
         for side in (0, 1):
-            at = [slice(None)] * ndim
-            at[d] = slice(-1, None) if side else slice(0, 1)
-            model[tuple(at)] += both[side] * across
-    if not fits or not np.allclose(model, excess, rtol=0, atol=1e-11 * scale):
-        return None
-    if any(k.min(initial=0) < 0 for k in links) or min(min(e) for e in ends) < 0 or reaction < 0:
-        return None
-    zeros, widths = [], []
-    for share, n, k, e in zip(shares, grid.shape, links, ends):
-        far = np.clip(np.arange(n), 0, 1) + (np.arange(n) == n - 1) * (n > 2)
-        widths.append(share[far])
-        unit = k[0] if k[0] else max(e) or 1.0
+            if grid.centering == "node" and grid.boundary[d][side] == "neumann":
+                wide[-side] = 0.5
+        widths.append(wide)
+        unit = float(links[d][0]) or max(e) or 1.0
+        # Linear values meet zero as far behind an end point as its tie is weak.
         zeros.append((-unit / e[0] if e[0] else None, n - 1 + unit / e[1] if e[1] else None))
     return Separable(_axes(A, zeros, widths), links, ends, reaction)
+
+
+def _at(index: tuple[int, ...], axis: int, place: int) -> tuple[int, ...]:
+    return (*index[:axis], place, *index[axis + 1 :])
+
+
+def shaped(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
+    """Return a one-dimensional array along an axis of `ndim`."""
+    return values.reshape([-1 if d == axis else 1 for d in range(ndim)])
 
 
 def _variable(A: Any) -> Variable:

@@ -45,6 +45,9 @@ def _from_csr(A: Any, name: str) -> GridOperator:
     if not all_finite(A):
         raise ValueError(f"{name}: A holds NaN or Inf")
     refusal = f"{name} needs nearest-neighbour couplings on a grid; use multigrid for a matrix"
+    if np.any(A.data == 0):
+        A = A.copy()
+        A.eliminate_zeros()
     offsets = np.unique(A.indices - np.repeat(np.arange(n), np.diff(A.indptr)))
     ahead = [int(k) for k in offsets if k > 0]
     # Strides of the axes, the last being 1.
@@ -55,7 +58,8 @@ def _from_csr(A: Any, name: str) -> GridOperator:
     if len(strides) > 3 or any(a % b for a, b in zip(sizes, strides)):
         raise ValueError(refusal)
     shape = tuple(a // b for a, b in zip(sizes, strides))
-    upper, lower = [], []
+    upper: list[np.ndarray] = []
+    lower: list[np.ndarray] = []
     kept = np.count_nonzero(A.diagonal())
     for axis, stride in enumerate(strides):
         for k, side in ((stride, upper), (-stride, lower)):
