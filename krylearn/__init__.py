@@ -20,6 +20,7 @@ _LAZY = {
     "GridOperator": "grid",
     "Policy": "learned.relaxation",
     "boundary_rhs": "grid",
+    "RecycleSpace": "solvers.krylov.recycle",
     "solve": "choose",
     "dataset": "data",
     "generate": "data",

@@ -269,6 +269,11 @@ class Solve:
         self.matvecs += 1
         return self.A.apply_dot(x, out)
 
+    def matvecs_of(self, X: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write A times each row of `X` into the rows of `out`, each counted."""
+        self.matvecs += len(X)
+        return self.A.apply_rows(X, out)
+
     def adjoint(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Write ``A.conj().T @ x`` into `out`, counted."""
         self.matvecs += 1
@@ -379,7 +384,8 @@ def _check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -
 def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
                method: str, rtol: float = 1e-5, atol: float = 0.0, maxiter: int | None = None,
                M: Any = None, callback: Callable | None = None, needs: tuple[str, ...] = (),
-               limit: int = 10, square: bool = True, ) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
+               limit: int = 10, square: bool = True,
+               together: bool = True) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
     """Check and normalise the arguments of a method, run its loop, return ``(x, info)``.
 
     Parameters
@@ -396,6 +402,8 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         `maxiter` is ``limit * n`` where the user gave none.
     square : bool
         Whether the method needs a square A.
+    together : bool
+        Whether several right-hand sides advance in step, rather than one after the other.
 
     Raises
     ------
@@ -453,9 +461,10 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
             X[:] = B
         maxiter = limit * n if maxiter is None else int(maxiter)
         settings: dict[str, Any] = dict(rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
-        if B.shape[0] == 1:
-            solves = [Solve(operator, B[0], X[0], preconditioner, **settings)]
-            _run(loop, solves[0])
+        if B.shape[0] == 1 or not together:
+            solves = [Solve(operator, rhs, x, preconditioner, **settings) for rhs, x in zip(B, X)]
+            for solve in solves:
+                _run(loop, solve)
         else:
             from krylearn.lockstep import run_together
 

@@ -40,6 +40,12 @@ class Operator:
             out[:, column] = self.apply(np.ascontiguousarray(X[:, column]), y)
         return out
 
+    def apply_rows(self, X: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write A times each row of `X` into the rows of `out`, and return it."""
+        for x, y in zip(X, out):
+            self.apply(x, y)
+        return out
+
     def adjoint(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Write ``A.conj().T @ x`` into `out` and return it."""
         raise TypeError("this operator does not give its adjoint (rmatvec)")
@@ -82,6 +88,13 @@ class CSROperator(Operator):
     def apply_block(self, X, out):
         return csr.apply_block(*self.arrays, X, out)
 
+    def apply_rows(self, X, out):
+        # A large block costs more to transpose than a banded matrix to read again.
+        if self.shape[0] >= CHUNK:
+            return super().apply_rows(X, out)
+        out[:] = self.apply_block(np.ascontiguousarray(X.T), np.empty_like(X.T, order="C")).T
+        return out
+
     def adjoint(self, x, out):
         if self._adjoint is None:
             self._adjoint = CSROperator(self._matrix.conj().T.tocsr(), self.dtype).arrays
@@ -100,6 +113,9 @@ class DenseOperator(Operator):
 
     def apply_block(self, X, out):
         return np.matmul(self.matrix, X, out=out)
+
+    def apply_rows(self, X, out):
+        return np.matmul(X, self.matrix.T, out=out)
 
     def adjoint(self, x, out):
         out[:] = np.conj(np.conj(x) @ self.matrix)
@@ -121,6 +137,10 @@ class WrappedOperator(Operator):
         if not hasattr(self.wrapped, "matmat"):
             return super().apply_block(X, out)
         out[:] = self.wrapped.matmat(X.copy())
+        return out
+
+    def apply_rows(self, X, out):
+        out[:] = self.apply_block(np.ascontiguousarray(X.T), np.empty_like(X.T, order="C")).T
         return out
 
     def adjoint(self, x, out):

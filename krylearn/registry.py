@@ -102,6 +102,8 @@ _method("cr", f"{_K}.cr", "hermitian", "conjugate residuals")
 _method("minres", f"{_K}.minres", "hermitian", "minimal residuals")
 _method("gmres", f"{_K}.gmres", "general", "restarted generalised minimal residuals")
 _method("fgmres", f"{_K}.fgmres", "general", "flexible GMRES", flexible=True)
+_method("gcrodr", f"{_K}.gcrodr", "general", "GMRES with deflated restarting and recycling",
+        flexible=True)  # fmt: skip
 _method("bicgstab", f"{_K}.bicgstab", "general", "stabilised biconjugate gradients")
 _method("idrs", f"{_K}.idrs", "general", "induced dimension reduction, IDR(s)")
 _method("tfqmr", f"{_K}.tfqmr", "general", "transpose-free quasi-minimal residuals")

@@ -1,0 +1,279 @@
+"""GMRES with deflated restarting whose deflation space is carried from solve to solve."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from krylearn.interface import Reason, Solve, solve_with
+from krylearn.kernels.dense import rotate
+from krylearn.kernels.vector import combine, norm, orthogonalise, scale
+from krylearn.operators import matrix_like
+from krylearn.solvers.krylov.recycle import RecycleSpace
+from krylearn.solvers.krylov.subspace import (
+    accurate,
+    dominant_subspace,
+    orthonormalise,
+    row_norms,
+)
+
+
+def gcrodr(A, b, x0=None, *, rtol=1e-5, atol=0.0, restart=40, k=20, maxiter=None, M=None,
+           recycle=None, callback=None, callback_type="x"):  # fmt: skip
+    """Solve ``A x = b`` for any square A by GCRO-DR: GMRES that keeps what a restart throws away.
+
+    At each restart the `k` directions that converge most slowly (harmonic Ritz vectors of the
+    smallest eigenvalues) are kept, so that a short restart costs few iterations. With `recycle`
+    they are kept for the next system too.
+
+    Parameters
+    ----------
+    A, b, x0, rtol, atol
+        As for `cg`; A is any square matrix. With `recycle`, the columns of a b of shape (n, k)
+        are solved one after the other, each with what those before it have found.
+    restart : int
+        Vectors held at most: the kept ones and the steps between restarts together.
+    k : int
+        Vectors kept, at most ``restart - 1``; 0 is GMRES.
+    maxiter : int, optional
+        Most steps, ``10 n`` by default.
+    M : {LinearOperator, Preconditioner, sparse array, ndarray}, optional
+        Approximates the inverse of A: any map, which may change from step to step. It is applied
+        from the right, so that the residual is that of ``A x = b``.
+    recycle : RecycleSpace, optional
+        Read at the start, replaced at the end. A and M may be others than in the solve before.
+    callback : callable, optional
+        Called as `callback_type` says. Raise StopIteration in it to end the solve.
+    callback_type : {'x', 'pr_norm'}
+        'x': after each cycle, with a read-only view of the iterate; 'pr_norm': after each step,
+        with the relative residual norm.
+
+    Returns
+    -------
+    x : array
+    info : SolveInfo
+        ``info.recycled`` counts the vectors that were taken over; their images under A are among
+        ``info.matvecs``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On operands that are no numbers, do not fit, or a space of another size.
+
+    References
+    ----------
+    Parks, de Sturler, Mackey, Johnson and Maiti (2006), Recycling Krylov subspaces for sequences
+    of linear systems, SIAM Journal on Scientific Computing 28, 1651-1674, appendix; Carvalho,
+    Gratton, Lago and Vasseur (2011), A flexible generalized conjugate residual method with inner
+    orthogonalization and deflated restarting, SIAM Journal on Matrix Analysis 32, 1212-1235.
+
+    Examples
+    --------
+    >>> import krylearn as kl
+    >>> space, counts = kl.RecycleSpace(), []
+    >>> for P in kl.problems.sequence("convection_diffusion", 3, shape=(24, 24)):
+    ...     x, info = kl.gcrodr(P.A, P.b, rtol=1e-8, recycle=space)
+    ...     counts.append(info.iterations)
+    >>> counts[2] < counts[0]
+    True
+    """
+    for name, value, least in (("restart", restart, 1), ("k", k, 0)):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+    if callback_type not in ("x", "pr_norm"):
+        raise ValueError(f"callback_type must be 'x' or 'pr_norm', not {callback_type!r}")
+    if recycle is not None:
+        if not isinstance(recycle, RecycleSpace):
+            raise TypeError(f"recycle must be a RecycleSpace, not {type(recycle).__name__}")
+        A = matrix_like(A)
+        recycle.require(int(A.shape[1]))
+    k = min(int(k), int(restart) - 1)
+    return solve_with(
+        lambda s: _gcrodr(s, int(restart), k, recycle, callback_type), A, b, x0, method="gcrodr",
+        rtol=rtol, atol=atol, maxiter=maxiter, M=M, callback=callback, together=recycle is None,
+    )  # fmt: skip
+
+
+def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -> None:
+    basis = _Basis(s, m, k)
+    while s.unsolved():
+        if basis.j:
+            basis.refresh()
+        elif space is not None and not s.iterations:
+            basis.adopt(*space.take(s.n, s.dtype, k))
+        rnorm = basis.begin()
+        while basis.has_room() and s.running(rnorm):
+            rnorm = basis.extend(rnorm)
+            if notify == "pr_norm":
+                s.call_back(rnorm / s.bnorm)
+        basis.correct()
+        if notify == "x":
+            s.show()
+    if space is not None and basis.j:
+        basis.refresh(images=False)
+        space.keep(basis.U, basis.T)
+
+
+class _Basis:
+    """The decomposition ``A [U Z] = [C V] G`` of a cycle, with ``Z = M V`` and ``U = M T``.
+
+    Every basis has one vector a row. ``W = [C V]`` is orthonormal; `kept` rows of it are C, `j`
+    steps have been made since. Without M, Z is V and T is U.
+
+    ``G = [I B; 0 H]``, where H is upper Hessenberg; the QR factors of H are kept up to date.
+    """
+
+    def __init__(self, s: Solve, m: int, k: int) -> None:
+        self.s, self.k = s, k
+        # No more vectors than the solve can use; memory that is never written is never held.
+        self.m = max(k + 1, min(m, s.n + 1, s.maxiter + k))
+        wide = accurate(s.dtype)
+        self.W = s.empty(self.m + 1, s.n)
+        self.Z = None if s.M.identity else s.empty(self.m, s.n)
+        self.U = self.T = s.empty(0, s.n)
+        self.CT = np.zeros((0, 0), wide)  # the inner products of C and T
+        self.G = np.zeros((self.m, self.m + 1), wide)  # G[i] is column i
+        self.H = np.zeros((self.m, self.m + 1), wide)  # triangular factor, H[i] is column i
+        self.cs, self.sn = np.zeros(self.m), np.zeros(self.m, wide)
+        self.g = np.zeros(self.m + 1, wide)
+        self.kept = self.j = 0
+        self.closed = False
+        self.eps = float(np.finfo(s.dtype).eps)
+
+    def adopt(self, U: np.ndarray, T: np.ndarray | None) -> None:
+        """Take over vectors from another system: ``C = A U``, orthonormalised; dependents go."""
+        s = self.s
+        if not len(U):
+            return
+        images = s.matvecs_of(U, np.empty_like(U))
+        C, F, rows = orthonormalise(images)
+        self.kept = len(C)
+        self.W[: self.kept] = C
+        self.U = F.astype(s.dtype) @ U[rows]
+        self.T = self.U
+        if self.Z is not None and self.kept:
+            self.T = self._roots(None if T is None else F.astype(s.dtype) @ T[rows])
+        self.CT = (C.conj() @ self.T.T).astype(self.CT.dtype)
+        s.extra["recycled"] = self.kept
+
+    def _roots(self, T: np.ndarray | None) -> np.ndarray:
+        """Return T, where M makes about U of it, or else a multiple of U.
+
+        They only guide the choice of the vectors to keep, so a rough answer will do.
+        """
+        s = self.s
+        weights = np.random.default_rng(0).standard_normal(self.kept) / row_norms(self.U)
+        u, image = s.empty(), s.empty()
+        u[:] = 0
+        combine(self.U, weights, u)
+        if T is not None:
+            t = s.empty()
+            t[:] = 0
+            combine(T, weights, t)
+            image = s.precondition(t, image)
+            if norm(image - u) < 0.5 * norm(u):
+                return T
+        image = s.precondition(u, image)
+        along = np.vdot(image, u) / max(norm(image) ** 2, np.finfo(s.dtype).tiny)
+        return self.U * s.dtype.type(along if np.isfinite(along) and along else 1.0)
+
+    def begin(self) -> float:
+        """Solve in the span of U, start a Krylov space from what is left of r; return its norm."""
+        s = self.s
+        self.j, self.closed = 0, False
+        rnorm = s.rnorm
+        if self.kept:
+            c, rnorm = orthogonalise(self.W, self.kept, s.r)
+            combine(self.U, c, s.x)
+        if rnorm > 0:
+            scale(1.0 / rnorm, s.r, self.W[self.kept])
+        self.g[0] = rnorm
+        return rnorm
+
+    def has_room(self) -> bool:
+        return not self.closed and self.kept + self.j < self.m
+
+    def extend(self, rnorm: float) -> float:
+        """Make one step of Arnoldi's process, orthogonal to C; return the new residual norm."""
+        s, j, last = self.s, self.j, self.kept + self.j
+        z = s.precondition(self.W[last], self.W[last] if self.Z is None else self.Z[j])
+        w = s.matvec(z, self.W[last + 1])
+        h, below = orthogonalise(self.W, last + 1, w)
+        size = math.hypot(float(np.linalg.norm(h)), below)
+        if not math.isfinite(size):
+            s.breakdown(Reason.OVERFLOW, size)
+            self.closed = True
+            return rnorm
+        self.closed = below <= self.eps * size
+        self.G[last, : last + 1], self.G[last, last + 1] = h, 0.0 if self.closed else below
+        self.H[j, : j + 2] = self.G[last, self.kept : last + 2]
+        rnorm = float(rotate(self.H[j], j, self.cs, self.sn, self.g))
+        s.count(rnorm)
+        if self.closed and abs(self.H[j, j]) <= self.eps * size:
+            # The space is invariant, and A is singular on it.
+            s.breakdown(Reason.SINGULAR)
+            return rnorm
+        self.j += 1
+        if not self.closed:
+            scale(1.0 / below, w, w)
+        return rnorm
+
+    def correct(self) -> None:
+        """Do ``x += [U Z] y`` for the y that minimises the residual."""
+        j = self.j
+        if not j:
+            return
+        y = solve_triangular(self.H[:j, :j], self.g[:j], trans="T", lower=True, check_finite=False)
+        combine(self.W[self.kept :] if self.Z is None else self.Z, y, self.s.x)
+        if self.kept:
+            combine(self.U, -(y @ self.G[self.kept : self.kept + j, : self.kept]), self.s.x)
+
+    def refresh(self, images: bool = True) -> None:
+        """Let U be harmonic Ritz vectors of AM of least modulus, chosen from ``[U Z]``.
+
+        With ``G = Q R`` and ``S = [C V]^H [T V]`` the pencil ``G^H S, G^H G`` of the inverse
+        eigenvalues is that of ``E = Q^H S inv(R)``; an orthonormal basis of an invariant subspace
+        of E is what orthonormal C are made of. `images` False leaves C behind.
+        """
+        s, kept, j = self.s, self.kept, self.j
+        total = kept + j
+        G = self.G[:total, : total + 1].T.copy()
+        G[:kept, :kept] = G[kept:, :kept] = 0.0
+        unit = 1.0 / row_norms(self.U)
+        G[np.arange(kept), np.arange(kept)] = unit
+        S = np.zeros_like(G)
+        V = self.W[kept : total + 1]
+        if kept:
+            S[:kept, :kept] = self.CT * unit
+            S[kept:, :kept] = (V.conj() @ self.T.T) * unit
+        S[np.arange(kept, total), np.arange(kept, total)] = 1.0
+        found = _harmonic(G, S, self.k)
+        if found is None:
+            return  # as it was
+        Y, P = found
+        self.CT = Y.conj().T @ (S @ P)
+        P[:kept] *= unit[:, None]
+        P, Y = P.T.astype(s.dtype), Y.T.astype(s.dtype)
+        T = P[:, :kept] @ self.T + P[:, kept:] @ V[:j]
+        self.U = T if self.Z is None else P[:, :kept] @ self.U + P[:, kept:] @ self.Z[:j]
+        self.T = T
+        self.kept = len(T)
+        if images:
+            self.W[: self.kept] = Y @ self.W[: total + 1]
+
+
+def _harmonic(G: np.ndarray, S: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return Y with orthonormal columns and P with ``G P = Y``, or None where G is singular."""
+    if not (np.all(np.isfinite(G)) and np.all(np.isfinite(S))):
+        return None
+    Q, R = np.linalg.qr(G)
+    diagonal = np.abs(np.diag(R))
+    if not diagonal.min() > np.finfo(R.dtype).eps * diagonal.max():
+        return None
+    E = solve_triangular(R, (Q.conj().T @ S).T, trans="T", check_finite=False).T
+    t = dominant_subspace(E, k)
+    if t is None:
+        return None
+    return Q @ t, solve_triangular(R, t, check_finite=False)

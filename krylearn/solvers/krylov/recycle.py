@@ -1,0 +1,136 @@
+"""The space that recycling methods carry from one solve to the next."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+__all__ = ["RecycleSpace"]
+
+
+class RecycleSpace:
+    """Vectors near an invariant subspace of A, kept between calls of `gcrodr`, `recycled_cg`.
+
+    Hand the same space to each solve of a sequence: it is read at the start and replaced by a
+    better one at the end. It may outlive a change of A, of M, of b and of the precision, since the
+    vectors lie in the space of solutions and their images under A are computed anew each time.
+
+    Attributes
+    ----------
+    vectors : (k, n) array or None
+        One vector a row; None while the space is empty.
+    roots : (k, n) array or None
+        What the last preconditioner made the vectors from, where there was one: they only guide
+        the choice of the next vectors.
+
+    Raises
+    ------
+    ValueError
+        If a solve has another size than the vectors (from the method), or `load` reads a file
+        that holds no space.
+
+    References
+    ----------
+    Parks, de Sturler, Mackey, Johnson and Maiti (2006), Recycling Krylov subspaces for sequences
+    of linear systems, SIAM Journal on Scientific Computing 28, 1651-1674.
+
+    Examples
+    --------
+    >>> import krylearn as kl
+    >>> P = kl.problems.poisson((20, 20))
+    >>> space = kl.RecycleSpace()
+    >>> _, first = kl.gcrodr(P.A, P.b, recycle=space)
+    >>> _, second = kl.gcrodr(P.A, P.b[::-1], recycle=space)
+    >>> space, second.iterations < first.iterations
+    (<RecycleSpace of 20 vectors, n = 400>, True)
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all vectors."""
+        self.vectors: np.ndarray | None = None
+        self.roots: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return 0 if self.vectors is None else self.vectors.shape[0]
+
+    def __bool__(self) -> bool:
+        return True  # an empty space is a space
+
+    def __repr__(self) -> str:
+        if self.vectors is None:
+            return "<RecycleSpace, empty>"
+        k, n = self.vectors.shape
+        return f"<RecycleSpace of {k} vectors, n = {n}>"
+
+    def take(self, n: int, dtype: Any, most: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return up to `most` vectors and their roots in a solve's precision, in new arrays.
+
+        Raises
+        ------
+        ValueError
+            If the vectors do not have length `n`.
+        """
+        if self.vectors is None:
+            return np.empty((0, n), dtype), None
+        self.require(n)
+        roots = self.roots
+        vectors = _converted(self.vectors, dtype)[:most]
+        return vectors, None if roots is None else _converted(roots, dtype)[:most]
+
+    def require(self, n: int) -> None:
+        """Raise ValueError unless the space is empty or holds vectors of length `n`."""
+        if self.vectors is not None and self.vectors.shape[1] != n:
+            raise ValueError(
+                f"the recycle space holds vectors of length {self.vectors.shape[1]}, A has {n} "
+                "columns: give each size a RecycleSpace of its own, or call its clear()"
+            )
+
+    def keep(self, vectors: np.ndarray, roots: np.ndarray | None = None) -> None:
+        """Replace the vectors, which must be finite; none leave the space as it was."""
+        if len(vectors) and np.all(np.isfinite(vectors)):
+            good = roots is not None and np.all(np.isfinite(roots))
+            self.vectors, self.roots = vectors, roots if good else None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the space to a file in NumPy's .npz format."""
+        arrays = {"vectors": self.vectors, "roots": self.roots}
+        with open(path, "wb") as file:
+            np.savez(file, **{name: a for name, a in arrays.items() if a is not None})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RecycleSpace:
+        """Read a space that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                vectors, roots = (file.get(name) for name in ("vectors", "roots"))
+        except OSError:
+            raise
+        except Exception:  # whatever zipfile and NumPy make of a broken file
+            raise ValueError(f"{os.fspath(path)} holds no recycle space") from None
+        space = cls()
+        if vectors is None and roots is None:
+            return space
+        if vectors is None or vectors.ndim != 2 or vectors.dtype.kind not in "fc" or (
+            roots is not None and roots.shape != vectors.shape
+        ):
+            raise ValueError(f"{os.fspath(path)} holds no recycle space")
+        space.keep(vectors, roots)
+        return space
+
+
+def _converted(vectors: np.ndarray, dtype: Any) -> np.ndarray:
+    if vectors.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        # Real and imaginary parts span what a complex vector and its conjugate do.
+        vectors = np.stack([vectors.real, vectors.imag], axis=1).reshape(-1, vectors.shape[1])
+    return np.array(vectors, dtype=dtype, order="C")

@@ -1,0 +1,106 @@
+"""Dense algebra on small bases: bases are arrays with one vector a row."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import get_lapack_funcs
+
+from krylearn.kernels.vector import norm
+
+
+def accurate(dtype: np.dtype) -> np.dtype:
+    """Return the double-precision relative of a dtype, for small matrices."""
+    return np.result_type(dtype, np.float64)
+
+
+def row_norms(X: np.ndarray) -> np.ndarray:
+    """Return the Euclidean norms of the rows."""
+    return np.array([float(norm(x)) for x in X])
+
+
+def orthonormalise(X: np.ndarray, drop: float | None = None
+                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Orthonormalise rows by a rank-revealing Cholesky QR, which drops dependent ones.
+
+    Parameters
+    ----------
+    X : (k, n) array
+    drop : float, optional
+        A row is dropped where less than this share of it is left by the rows before it; ten roots
+        of the rounding error by default, the least that the normal equations can tell from zero.
+
+    Returns
+    -------
+    Q : (r, n) array
+        Orthonormal rows, ``Q = F @ X[kept]``.
+    F : (r, r) array
+    kept : (r,) int array
+
+    References
+    ----------
+    Fukaya, Nakatsukasa, Yanagisawa and Yamamoto (2014), CholeskyQR2; Higham (2002), Accuracy and
+    Stability of Numerical Algorithms, section 10.3 (pivoted Cholesky).
+    """
+    wide = accurate(X.dtype)
+    eps = float(np.finfo(X.dtype).eps)
+    drop = 10 * eps**0.5 if drop is None else drop
+    size = row_norms(X)
+    with np.errstate(all="ignore"):
+        usable = np.flatnonzero((size > 0) & np.isfinite(size))
+    if not len(usable):
+        return X[:0].copy(), np.zeros((0, 0), wide), usable
+    Q = X[usable] / size[usable, None].astype(size.dtype if X.dtype.itemsize > 8 else X.dtype)
+    gram = _gram(Q, wide)
+    pstrf = get_lapack_funcs("pstrf", (gram,))
+    R, pivots, rank, _ = pstrf(gram, lower=0, tol=drop**2)
+    kept = pivots[:rank] - 1
+    Q, F = Q[kept], np.diag(1 / size[usable[kept]]).astype(wide)
+    R = np.triu(R[:rank, :rank])
+    for _ in range(3):
+        # Rows: X = R^T Q, so that Q is inv(R)^T times X.
+        step = solve_triangular(R, np.eye(len(R), dtype=wide), check_finite=False).T
+        Q, F = step.astype(X.dtype) @ Q, step @ F
+        gram = _gram(Q, wide)
+        if np.abs(gram - np.eye(len(gram))).max() <= 10 * len(gram) * eps:
+            break
+        R = np.linalg.cholesky(gram).conj().T
+    return Q, F, usable[kept]
+
+
+def _gram(Q: np.ndarray, wide: np.dtype) -> np.ndarray:
+    """Return the inner products ``conj(Q[i]) @ Q[j]``."""
+    return (Q.conj() @ Q.T).astype(wide)
+
+
+def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
+    """Return orthonormal columns that span the invariant subspace of the largest eigenvalues.
+
+    A conjugate pair is kept or left together, so that there may be ``k - 1`` columns. The Schur
+    form is that of LAPACK's gees, whose balancing only permutes. None where it fails.
+    """
+    s = E.shape[0]
+    if s <= k:
+        return np.eye(s, dtype=E.dtype)
+    gees, trsen = get_lapack_funcs(("gees", "trsen"), (E,))
+    found = gees(lambda *_: None, E)
+    T, Z, failed = found[0], found[-3], found[-1]
+    if failed:
+        return None
+    square = np.abs(np.diag(T)) ** 2
+    pairs = np.zeros(0, int)
+    if E.dtype.kind != "c":
+        # A pair is a block [a b; c a] with b c < 0: its modulus is that of a^2 - b c.
+        below = np.diag(T, -1)
+        pairs = np.flatnonzero(below)
+        modulus = square[pairs] - np.diag(T, 1)[pairs] * below[pairs]
+        square[pairs] = square[pairs + 1] = modulus
+    chosen = np.zeros(s, np.int32)
+    chosen[np.argsort(-square, kind="stable")[:k]] = 1
+    for first in pairs:
+        chosen[first : first + 2] = min(chosen[first : first + 2])
+    count = int(chosen.sum())
+    if count == 0:
+        return None
+    found = trsen(chosen, T, Z, job="N", lwork=s)
+    return None if found[-1] < 0 else found[1][:, :count]
