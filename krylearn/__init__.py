@@ -24,6 +24,7 @@ _LAZY = {
     "solve": "choose",
     "dataset": "data",
     "generate": "data",
+    "solve_sequence": "sequence",
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",
 }

@@ -9,7 +9,7 @@ from scipy.linalg import solve_triangular
 
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.dense import rotate
-from krylearn.kernels.vector import combine, norm, orthogonalise, scale
+from krylearn.kernels.vector import combine, gram, norm, orthogonalise, scale, transform
 from krylearn.operators import matrix_like
 from krylearn.solvers.krylov.recycle import RecycleSpace
 from krylearn.solvers.krylov.subspace import (
@@ -151,11 +151,11 @@ class _Basis:
         C, F, rows = orthonormalise(images)
         self.kept = len(C)
         self.W[: self.kept] = C
-        self.U = F.astype(s.dtype) @ U[rows]
+        self.U = transform(F, U[rows])
         self.T = self.U
         if self.Z is not None and self.kept:
-            self.T = self._roots(None if T is None else F.astype(s.dtype) @ T[rows])
-        self.CT = (C.conj() @ self.T.T).astype(self.CT.dtype)
+            self.T = self._roots(None if T is None else transform(F, T[rows]))
+        self.CT = gram(C, self.T).astype(self.CT.dtype)
         s.extra["recycled"] = self.kept
 
     def _roots(self, T: np.ndarray | None) -> np.ndarray:
@@ -237,7 +237,7 @@ class _Basis:
         eigenvalues is that of ``E = Q^H S inv(R)``; an orthonormal basis of an invariant subspace
         of E is what orthonormal C are made of. `images` False leaves C behind.
         """
-        s, kept, j = self.s, self.kept, self.j
+        kept, j = self.kept, self.j
         total = kept + j
         G = self.G[:total, : total + 1].T.copy()
         G[:kept, :kept] = G[kept:, :kept] = 0.0
@@ -247,7 +247,7 @@ class _Basis:
         V = self.W[kept : total + 1]
         if kept:
             S[:kept, :kept] = self.CT * unit
-            S[kept:, :kept] = (V.conj() @ self.T.T) * unit
+            S[kept:, :kept] = gram(V, self.T) * unit
         S[np.arange(kept, total), np.arange(kept, total)] = 1.0
         found = _harmonic(G, S, self.k)
         if found is None:
@@ -255,13 +255,18 @@ class _Basis:
         Y, P = found
         self.CT = Y.conj().T @ (S @ P)
         P[:kept] *= unit[:, None]
-        P, Y = P.T.astype(s.dtype), Y.T.astype(s.dtype)
-        T = P[:, :kept] @ self.T + P[:, kept:] @ V[:j]
-        self.U = T if self.Z is None else P[:, :kept] @ self.U + P[:, kept:] @ self.Z[:j]
+        T = _joined(P, self.T, V[:j])
+        self.U = T if self.Z is None else _joined(P, self.U, self.Z[:j])
         self.T = T
         self.kept = len(T)
         if images:
-            self.W[: self.kept] = Y @ self.W[: total + 1]
+            self.W[: self.kept] = transform(Y.T, self.W[: total + 1])
+
+
+def _joined(P: np.ndarray, U: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """Return ``P^T [U Z]`` for bases with one vector a row."""
+    new = transform(P[len(U) :].T, Z)
+    return new if not len(U) else new + transform(P[: len(U)].T, U)
 
 
 def _harmonic(G: np.ndarray, S: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -98,7 +98,7 @@ class RecycleSpace:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the space to a file in NumPy's .npz format."""
-        arrays = {"vectors": self.vectors, "roots": self.roots}
+        arrays: dict[str, Any] = {"vectors": self.vectors, "roots": self.roots}
         with open(path, "wb") as file:
             np.savez(file, **{name: a for name, a in arrays.items() if a is not None})
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import get_lapack_funcs
 
-from krylearn.kernels.vector import norm
+from krylearn.kernels.vector import gram, norm, transform
 
 
 def accurate(dtype: np.dtype) -> np.dtype:
@@ -51,26 +51,21 @@ def orthonormalise(X: np.ndarray, drop: float | None = None
     if not len(usable):
         return X[:0].copy(), np.zeros((0, 0), wide), usable
     Q = X[usable] / size[usable, None].astype(size.dtype if X.dtype.itemsize > 8 else X.dtype)
-    gram = _gram(Q, wide)
-    pstrf = get_lapack_funcs("pstrf", (gram,))
-    R, pivots, rank, _ = pstrf(gram, lower=0, tol=drop**2)
+    inner = gram(Q, Q).astype(wide)
+    pstrf = get_lapack_funcs("pstrf", (inner,))
+    R, pivots, rank, _ = pstrf(inner, lower=0, tol=drop**2)
     kept = pivots[:rank] - 1
     Q, F = Q[kept], np.diag(1 / size[usable[kept]]).astype(wide)
     R = np.triu(R[:rank, :rank])
     for _ in range(3):
         # Rows: X = R^T Q, so that Q is inv(R)^T times X.
         step = solve_triangular(R, np.eye(len(R), dtype=wide), check_finite=False).T
-        Q, F = step.astype(X.dtype) @ Q, step @ F
-        gram = _gram(Q, wide)
-        if np.abs(gram - np.eye(len(gram))).max() <= 10 * len(gram) * eps:
+        Q, F = transform(step, Q), step @ F
+        inner = gram(Q, Q).astype(wide)
+        if np.abs(inner - np.eye(rank)).max() <= 10 * rank * eps:
             break
-        R = np.linalg.cholesky(gram).conj().T
+        R = np.linalg.cholesky(inner).conj().T
     return Q, F, usable[kept]
-
-
-def _gram(Q: np.ndarray, wide: np.dtype) -> np.ndarray:
-    """Return the inner products ``conj(Q[i]) @ Q[j]``."""
-    return (Q.conj() @ Q.T).astype(wide)
 
 
 def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
