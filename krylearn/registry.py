@@ -161,6 +161,7 @@ for _name, _matrix, _summary in (
     ("heat", "spd", "a time sequence of heat conduction"),
     ("smoke", "spd", "pressure projections past moving obstacles, a sequence"),
     ("elasticity", "spd", "plane strain"),
+    ("mesh", "spd", "diffusion with jumps on an unstructured mesh"),
     ("matrix_market", "general", "a Matrix Market file"),
 ):
     register(_name, "problem", f"problems:{_name}", _matrix, _summary)

@@ -433,6 +433,124 @@ def test_targets_are_ratios_of_times():
     assert report.target_table({"rows": [], "targets": [], "startup": None}) is None
 
 
+def test_targets_over_several_cases_and_peers():
+    def made(case, method, seconds, iterations=5, **more):
+        return {"case": case, "method": method, "status": "converged", "setup_seconds": 0.0,
+                "solve_seconds": seconds, "iterations": iterations, **more}  # fmt: skip
+
+    rows = [made("a", "cg", 1.0, 7, memory_ratio=1.5, work_units=40.0), made("a", "fcg", 0.5),
+            made("b", "cg", 2.0, 9), made("c", "cg", 1.0, 8), made("a", "scipy.cg", 4.0),
+            made("a", "pyamg.rs-cg", 3.0), made("b", "scipy.cg", 5.0),
+            made("c", "pyamg.rs-cg", 9.0)]  # fmt: skip
+    both = ["scipy.cg", "pyamg.rs-cg"]
+    targets_ = [
+        dict(case="a", method="cg", peer=both, measure="total", at_least=3),
+        dict(case=["a", "b", "c"], method="cg", peer=both, measure="total", at_least=2),
+        dict(case=["a", "b", "c"], method="cg", peer=both, measure="total", at_least=2.9,
+             over="median"),
+        dict(case=["a", "b", "c"], method="cg", measure="iterations", at_most=8),
+        dict(case=["a", "b"], method=["cg", "fcg"], measure="total", at_most=2.5),
+        dict(case="a", method="cg", measure="memory", at_most=1.6),
+        dict(case="a", method="cg", measure="work", at_most=30),
+        dict(case=["a", "d"], method="cg", measure="iterations", at_most=8),
+    ]  # fmt: skip
+    results = {"rows": rows, "targets": [t | {"text": "t"} for t in targets_], "startup": None}
+    found = targets.target_rows(results)
+    assert [f["measured"] for f in found] == [3.0, 2.5, 3.0, 9, 2.0, 1.5, 40.0, None]
+    assert [f["met"] for f in found] == [True, True, True, False, True, True, False, None]
+    assert [f["beside"] for f in found] == ["pyamg.rs-cg", "b, scipy.cg", "", "b", "b", "", "", ""]
+    assert [f["wanted"] for f in found[2:6]] == ["≥ 2.9x", "≤ 8", "≤ 2.5 s", "≤ 1.6x"]
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))
+    console.print(report.target_table(results))
+    assert "not met" in console.export_text()
+
+
+@pytest.mark.parametrize(("target", "words"), [
+    ("measure = 'speed'", "measure"), ("measure = 'total'", "at_least"),
+    ("measure = 'total'\nat_most = 1\nat_least = 1", "one of"),
+    ("measure = 'total'\nat_most = 1\nover = 'best'", "median"),
+    ("measure = 'total'\nat_least = 1\npeer = ['cg', 'cr']", "'cr'"),
+])  # fmt: skip
+def test_a_bad_target_is_refused(tmp_path, target, words):
+    path = tmp_path / "s.toml"
+    path.write_text("[[case]]\nname = 'a'\nproblem = {stencil = [9]}\nmethods = ['cg']\n"
+                    f"[[target]]\ntext = 't'\ncase = 'a'\nmethod = 'cg'\n{target}")  # fmt: skip
+    with pytest.raises(ValueError, match=words):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(("problem", "method", "words"), [
+    ("{stencil = [9]}", "{method = 'cg', ranks = 2}", "ranks"),
+    ("{stencil = [9], systems = 3}", "'cg'", "family"),
+    ("{stencil = [9]}", "'batch'", "several systems"),
+])  # fmt: skip
+def test_ranks_and_systems_where_they_make_no_sense(tmp_path, problem, method, words):
+    path = tmp_path / "s.toml"
+    path.write_text(f"[[case]]\nname = 'a'\nproblem = {problem}\nmethods = [{method}]")
+    with pytest.raises(ValueError, match=words):
+        load_suite(str(path))
+
+
+EXTRAS = """
+runs = 2
+[[case]]
+name = "many"
+problem = { family = "darcy", shape = [10, 12], systems = 6, seed = 1 }
+methods = ["cg", "scipy.spsolve"]
+[[case]]
+name = "plate"
+problem = { family = "elasticity", shape = [8, 8] }
+sample = 2
+methods = ["pyamg.sa-cg", "pyamg.evolution-cg", "petsc.cg+gamg",
+           { method = "petsc.cg+hypre", precond = { pc_hypre_boomeramg_max_levels = 2 } },
+           { method = "petsc.cg+gamg", ranks = 2, label = "two ranks" },
+           { method = "cg+jacobi", work = true }]
+"""
+
+
+@pytest.fixture(scope="module")
+def extras(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extras")
+    (folder / "extras.toml").write_text(EXTRAS)
+    return runner.run_suite(load_suite(str(folder / "extras.toml")), folder / "r.json"), None
+
+
+def test_rows_of_many_systems(extras):
+    for method in ("cg", "scipy.spsolve"):
+        found = row(extras, method, "many")
+        assert found["status"] == "converged" and found["unknowns"] == 120
+        assert (found["systems"], found["solved"]) == (6, 5)
+    problems = systems.load_problems({"family": "darcy", "shape": [6, 6], "systems": 3, "seed": 4})
+    alone = systems.load_problem({"family": "darcy", "shape": [6, 6], "seed": 6})
+    assert len(problems) == 3 and abs(problems[2].csr - alone.csr).max() == 0
+
+
+def test_near_nullspaces_ranks_and_products(extras):
+    for method in ("pyamg.sa-cg", "pyamg.evolution-cg"):
+        assert row(extras, method, "plate")["status"] == "converged"
+    for method in ("petsc.cg+gamg", "petsc.cg+hypre", "two ranks"):
+        found = row(extras, method, "plate")
+        assert found["status"] in ("converged", "skipped"), found
+    found = row(extras, "cg+jacobi", "plate")
+    assert found["work_units"] * found["work_seconds"] == pytest.approx(found["solve_seconds"])
+    assert found["held_bytes"] >= 8 * found["unknowns"]
+    assert found["operator_bytes"] == 12 * found["nonzeros"] + 4 * (found["unknowns"] + 1)
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))
+    for case in ("many", "plate"):
+        console.print(report.case_table(case, extras[0]))
+    text = " ".join(console.export_text().split())
+    assert "of 6 systems" in text and "products with A" in text and "operator (" in text
+
+
+def test_bytes_of_arrays_are_counted_once():
+    class Holder:
+        def __init__(self):
+            big = np.zeros(1000)
+            self.whole, self.part, self.again = big, big[::2], [big, {"x": np.zeros(10, "f")}]
+
+    assert machine.held_bytes(Holder()) == 8040
+
+
 def test_plots_are_written_and_show_the_curves(results, tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     data = results[0]

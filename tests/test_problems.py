@@ -17,6 +17,7 @@ SMALL = {
     "convection_diffusion": {"shape": (12, 10)}, "helmholtz": {"shape": (12, 10)},
     "thermal": {"shape": (14, 12)}, "heat": {"shape": (12, 10), "steps": 3},
     "smoke": {"shape": (10, 8, 9), "steps": 3}, "elasticity": {"shape": (6, 5)},
+    "mesh": {"shape": (9, 8)},
 }  # fmt: skip
 
 
@@ -57,6 +58,8 @@ SECOND_ORDER = {
         (n - 1, n - 1), wavenumber=7.0, damping=0.3, **M
     ),
     "elasticity": lambda n: problems.elasticity((n // 2, n // 2), clamped="all", **M),
+    "triangles": lambda n: problems.mesh((n - 1, n - 1), contrast=1.0, grading=1.2, **M),
+    "tetrahedra": lambda n: problems.mesh((n // 4 - 1,) * 3, contrast=1.0, **M),
 }
 
 
@@ -386,6 +389,8 @@ def test_matrix_market_right_hand_sides(tmp_path, end):
     lambda: problems.elasticity(8), lambda: problems.elasticity((4, 4), lengths=(1.0,)),
     lambda: problems.elasticity((4, 4), lengths=(1.0, -1.0)), lambda: next(problems.smoke(8)),
     lambda: next(problems.smoke((8, 8), obstacles=-1)), lambda: next(problems.heat(dt=0.0)),
+    lambda: problems.mesh((4,)), lambda: problems.mesh(contrast=0.0),
+    lambda: problems.mesh(rhs="manufactured"), lambda: problems.mesh(rhs="odd"),
 ])  # fmt: skip
 def test_refusals(call):
     with pytest.raises(ValueError):

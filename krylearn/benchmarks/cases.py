@@ -12,11 +12,12 @@ from typing import Any
 
 from krylearn import registry
 from krylearn.benchmarks.systems import SOURCES
-from krylearn.benchmarks.targets import MEASURES
+from krylearn.benchmarks.targets import MEASURES, pairs
 
 SUITES = Path(__file__).parent / "suites"
 # What a case, or the head of a suite, may set.
-SETTINGS: dict[str, Any] = dict(rtol=1e-8, maxiter=10000, runs=3, timeout=120.0, history=True)
+SETTINGS: dict[str, Any] = dict(rtol=1e-8, maxiter=10000, runs=3, timeout=120.0, history=True,
+                                ranks=1, work=False, sample=5)  # fmt: skip
 PEERS = ("scipy", "pyamg", "petsc", "cupy")
 # These take one of our preconditioners or, in PETSc, one of its own.
 _TAKES_M = ("scipy", "petsc")
@@ -30,7 +31,10 @@ class Suite:
     ----------
     name, title : str
     jobs : list of dict
-        What a worker reads: case, problem, method, rtol, maxiter, runs, timeout, history.
+        What a worker reads: case, problem, method, rtol, maxiter, runs, timeout, history;
+        ranks, the MPI processes that a row runs on; work, whether a product with A is timed, in
+        units of which the solve is told; sample, how many of ``problem.systems`` are solved by
+        a method that takes one at a time.
     cases : dict of str to dict
         For the report: title and the peer that ratios refer to.
     targets : list of dict
@@ -100,11 +104,15 @@ def load_suite(name: str, **overrides: Any) -> Suite:
             problem = _problem(_of(dict, case.get("problem"), f"{label}: problem"), path.parent)
             for entry in _of(list, case.get("methods"), f"{label}: methods"):
                 method = parse_method(entry)
-                job = {"case": label, "problem": problem, "method": method}
+                job: dict[str, Any] = {"case": label, "problem": problem, "method": method}
                 for key, default in SETTINGS.items():
                     value = case.get(key, data.get(key, default))
                     value = given.get(key, method["options"].pop(key, value))
                     job[key] = type(default)(value)
+                if job["ranks"] > 1 and not method["base"].startswith("petsc."):
+                    raise ValueError(f"{method['base']} does not run on several ranks")
+                if (method["base"] == "batch") > ("systems" in problem):
+                    raise ValueError("batch solves several systems: the problem names one")
                 jobs.append(job)
         _check_labels(jobs, cases, data.get("target", []))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -119,13 +127,18 @@ def _check_labels(jobs: list, cases: dict, targets: list[dict[str, Any]]) -> Non
     if len(set(labels)) < len(labels):
         raise ValueError("a method occurs twice in a case; give one of them a label")
     wanted = [(name, case["peer"]) for name, case in cases.items() if case["peer"]]
-    wanted += [(target["case"], target[who]) for target in targets for who in ("method", "peer")]
+    for target in targets:
+        wanted += pairs(target, "method") + pairs(target, "peer")
     for case, method in wanted:
         if (case, method) not in labels:
             raise ValueError(f"{method!r}, to compare with, is no method of case {case!r}")
     for target in targets:
         if target["measure"] not in MEASURES:
             raise ValueError(f"a target's measure is one of {', '.join(MEASURES)}")
+        if ("at_least" in target) == ("at_most" in target):
+            raise ValueError("a target has one of at_least and at_most")
+        if target.get("over", "worst") not in ("worst", "median"):
+            raise ValueError("a target is the 'worst' or the 'median' over its cases")
 
 
 def _of(kind: type, value: Any, what: str) -> Any:
@@ -139,6 +152,8 @@ def _problem(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ValueError(f"a problem needs one of {', '.join(SOURCES)}")
     if "family" in spec:
         registry.find("problem", spec["family"])
+    elif "systems" in spec:
+        raise ValueError("several systems are of a family, one a seed")
     elif spec.get("rhs", "ones") not in ("ones", "random"):
         raise ValueError(f"rhs is 'ones' or 'random', not {spec['rhs']!r}")
     # A file lies beside the suite that names it, wherever the command was typed.
@@ -158,7 +173,8 @@ def parse_method(entry: str | dict[str, Any]) -> dict[str, Any]:
     entry : str or dict
         'cg', 'cg+ic0', 'gmres(30)+ilu0', 'cg@grid' (matrix-free), 'auto', 'scipy.cg',
         'module:function' of a third party; or a table with ``method`` and further options, of
-        which ``precond`` goes to the preconditioner and ``label`` names the row.
+        which ``precond`` goes to the preconditioner (to PETSc, its database) and ``label`` names
+        the row. 'batch' solves all of ``problem.systems`` in one call.
 
     Returns
     -------
@@ -197,7 +213,7 @@ def _check(base: str, precond: str | None) -> None:
     library = base.split(".", 1)[0] if "." in base else ""
     if library and library not in PEERS:
         raise ValueError(f"no peer is called {library!r}; there are {', '.join(PEERS)}")
-    if not library and base != "auto":
+    if not library and base not in ("auto", "batch"):
         registry.find("method", base)
     if precond and library and library not in _TAKES_M:
         raise ValueError(f"{base} takes no preconditioner here")

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+import threading
 import time
 from typing import Any
 
@@ -71,6 +72,33 @@ def memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def held_bytes(owner: Any) -> int:
+    """Return the bytes of all arrays that an object holds, each counted once.
+
+    Work arrays of threads (`threading.local`) are not looked for.
+    """
+    arrays: dict[int, int] = {}
+    seen: set[int] = set()
+    left = [owner]
+    while left:
+        value = left.pop()
+        if isinstance(value, np.ndarray):
+            while isinstance(value.base, np.ndarray):
+                value = value.base
+            arrays[id(value)] = value.nbytes
+        if id(value) in seen or isinstance(value, threading.local | type):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif not callable(value) or hasattr(value, "shape"):
+            left.append(getattr(value, "__dict__", {}))
+            left += [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
+    return sum(arrays.values())
 
 
 def versions() -> dict[str, str | None]:

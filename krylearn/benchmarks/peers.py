@@ -21,13 +21,16 @@ class Absent(Exception):
 
 
 class Outcome:
-    """What a solve gave: x, and as much of the record as the method tells."""
+    """What a solve gave: x, and as much of the record as the method tells.
+
+    `held` is the number of bytes in the preconditioner's arrays.
+    """
 
     def __init__(self, x: Any, *, setup: float = 0.0, solve: float = 0.0,
                  iterations: int | None = None, matvecs: int | None = None,
                  residuals: Any = None, claimed: bool = True, reason: str = "",
-                 chosen: str = "") -> None:  # fmt: skip
-        self.x, self.setup, self.solve = x, setup, solve
+                 chosen: str = "", held: int | None = None) -> None:  # fmt: skip
+        self.x, self.setup, self.solve, self.held = x, setup, solve, held
         self.iterations, self.matvecs, self.residuals = iterations, matvecs, residuals
         self.claimed, self.reason, self.chosen = claimed, reason, chosen
 
@@ -90,7 +93,7 @@ def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
         function, setup, chosen = registry.find("method", method["base"]).load(), 0.0, ""
         if method["precond"]:
             started = _now()
-            options["M"] = _make_preconditioner(A, method)
+            options["M"] = _make_preconditioner(A, method, problem.nullspace)
             setup = _now() - started
         started = _now()
         x, info = function(A, problem.b, rtol=rtol, maxiter=maxiter, **options)
@@ -98,14 +101,43 @@ def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
     return Outcome(
         x, setup=setup, solve=solve, iterations=info.iterations,
         matvecs=info.matvecs, residuals=info.residuals, claimed=bool(info.converged),
-        reason=info.reason.name.lower(), chosen=chosen,
+        reason=info.reason.name.lower(), chosen=chosen, held=_held(options.get("M")),
     )  # fmt: skip
 
 
-def _make_preconditioner(A: Any, method: dict[str, Any]) -> Any:
+def _held(M: Any) -> int | None:
+    from krylearn.benchmarks.machine import held_bytes
+
+    return None if M is None else held_bytes(M)
+
+
+def _make_preconditioner(A: Any, method: dict[str, Any], nullspace: Any = None) -> Any:
     from krylearn import registry
 
-    return registry.preconditioner(method["precond"], A, **method["precond_options"])
+    make = registry.find("preconditioner", method["precond"]).load()
+    options = dict(method["precond_options"])
+    if nullspace is not None and "B" in inspect.signature(make).parameters:
+        options.setdefault("B", nullspace)
+    return make(A, **options)
+
+
+def run_batch(problems: list[Loaded], method: dict[str, Any], rtol: float,
+              maxiter: int) -> list[Outcome]:  # fmt: skip
+    """Solve all of them in one call; each outcome has its share of the time."""
+    from krylearn import solve_batch
+
+    operators = [problem.grid for problem in problems]
+    if any(A is None for A in operators):
+        raise Absent("a batch is made of operators on grids")
+    B = np.stack([problem.b for problem in problems])
+    started = _now()
+    X, infos = solve_batch(operators, B, rtol=rtol, maxiter=maxiter, **method["options"])
+    seconds = (_now() - started) / len(problems)
+    return [
+        Outcome(x, solve=seconds, iterations=info.iterations, matvecs=info.matvecs,
+                claimed=bool(info.converged), reason=info.reason.name.lower())
+        for x, info in zip(X, infos)
+    ]  # fmt: skip
 
 
 def _third_party(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
@@ -143,7 +175,7 @@ def _scipy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
         options["callback_type"] = "pr_norm"
     if method["precond"]:  # one of ours, inside scipy's loop
         started = _now()
-        options["M"] = _make_preconditioner(A, method)
+        options["M"] = _make_preconditioner(A, method, problem.nullspace)
         setup = _now() - started
     started = _now()
     x, info = getattr(sla, name)(A, b, rtol=rtol, maxiter=_cycles(method, maxiter), **options)
@@ -184,15 +216,28 @@ def _pyamg(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
     from scipy.sparse import csr_matrix
 
     name = method["base"].split(".", 1)[1]
-    kinds = {"rs": pyamg.ruge_stuben_solver, "sa": pyamg.smoothed_aggregation_solver}
+    kinds = {"rs": pyamg.ruge_stuben_solver, "sa": pyamg.smoothed_aggregation_solver,
+             "evolution": pyamg.smoothed_aggregation_solver}  # fmt: skip
     kind, _, accelerator = name.partition("-")
     if kind not in kinds:
-        raise ValueError(f"pyamg has no method {name!r} here; use rs-cg, sa-cg or sa-fgmres")
+        raise ValueError(
+            f"pyamg has no method {name!r} here; use rs-cg, sa-cg, evolution-cg or sa-fgmres"
+        )
     A = csr_matrix(problem.csr)
     norms: list[float] = []
+    options: dict[str, Any] = dict(method["options"])
+    if kind == "evolution":
+        options["strength"] = "evolution"
+    if accelerator not in ("", "cg") and kind != "rs":
+        options["symmetry"] = "nonsymmetric"
+    block = 1
+    if problem.nullspace is not None and kind != "rs":
+        options["B"] = problem.nullspace
+        block = {3: 2, 6: 3}.get(problem.nullspace.shape[1], 1)  # rigid motions
     started = _now()
-    symmetric = accelerator in ("", "cg") or kind == "rs"
-    hierarchy = kinds[kind](A, **({} if symmetric else {"symmetry": "nonsymmetric"}))
+    if block > 1 and A.shape[0] % block == 0:
+        A = A.tobsr((block, block))
+    hierarchy = kinds[kind](A, **options)
     setup = _now() - started
     started = _now()
     # Its fgmres does not restart and makes room for maxiter vectors: no more than its default.
@@ -207,10 +252,22 @@ def _pyamg(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
 def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:
     PETSc = _require("petsc4py.PETSc", "petsc4py")
     name = method["base"].split(".", 1)[1]
-    A, b = problem.csr, problem.b
+    A, comm = problem.csr, PETSc.COMM_WORLD
+    n, rank, ranks = A.shape[0], comm.getRank(), comm.getSize()
+    low, high = n * rank // ranks, n * (rank + 1) // ranks
+    rows = A if ranks == 1 else A[low:high]
+    pattern = (rows.indptr.astype(PETSc.IntType), rows.indices.astype(PETSc.IntType))
+    database = PETSc.Options()
+    for key, value in method["precond_options"].items():
+        database[key] = value
+    comm.barrier()
     started = _now()
-    matrix = PETSc.Mat().createAIJ(A.shape, csr=(A.indptr, A.indices, A.data))
-    ksp = PETSc.KSP().create()
+    matrix = PETSc.Mat().createAIJ(
+        ((high - low, n), (high - low, n)), csr=(*pattern, rows.data), comm=comm
+    )
+    if problem.nullspace is not None:
+        _tell_nullspace(PETSc, matrix, problem.nullspace[low:high])
+    ksp = PETSc.KSP().create(comm)
     ksp.setOperators(matrix)
     ksp.setType(name)
     ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
@@ -219,19 +276,40 @@ def _petsc(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -
         ksp.setGMRESRestart(method["options"]["restart"])
     ksp.setTolerances(rtol=rtol, max_it=maxiter)
     ksp.setConvergenceHistory()
+    ksp.setFromOptions()
     ksp.setUp()
+    comm.barrier()
     setup = _now() - started
     x, rhs = matrix.createVecs()
-    rhs.setArray(b)
+    rhs.setArray(problem.b[low:high])
+    comm.barrier()
     started = _now()
     ksp.solve(rhs, x)
+    comm.barrier()
     solve = _now() - started
     steps = ksp.getIterationNumber()
+    if ranks > 1:
+        scatter, whole = PETSc.Scatter.toAll(x)
+        scatter.scatter(x, whole)
+        x = whole
     # PETSc does not tell its products; cg makes one a step, from x = 0 none before.
     return Outcome(x.getArray().copy(), setup=setup, solve=solve, iterations=steps,
                    matvecs=steps if name == "cg" else None,
                    residuals=ksp.getConvergenceHistory(),
                    claimed=ksp.getConvergedReason() > 0)  # fmt: skip
+
+
+def _tell_nullspace(PETSc: Any, matrix: Any, rows: np.ndarray) -> None:
+    """Give GAMG the near-nullspace, orthonormal as PETSc wants it."""
+    vectors: list[Any] = []
+    for column in rows.T:
+        v = matrix.createVecLeft()
+        v.setArray(column)
+        for u in vectors:
+            v.axpy(-u.dot(v), u)
+        v.normalize()
+        vectors.append(v)
+    matrix.setNearNullSpace(PETSc.NullSpace().create(vectors=vectors, comm=matrix.comm))
 
 
 def _cupy(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) -> Outcome:

@@ -75,7 +75,7 @@ def case_table(name: str, results: dict[str, Any]) -> Table:
             solved = row["status"] == "converged"
             cells.append(f"{reference / total(row):.2f}" if solved else "–")
         table.add_row(*map(escape, cells), style=_STYLES.get(row["status"], ""))
-    notes = [note for note in map(_note, rows) if note]
+    notes = [note for row in rows for note in (_note(row), *_figures(row)) if note]
     if reference:
         notes.insert(0, f"times as fast: as {case['peer']}, set-up and solve together")
     table.caption = Text("\n".join(notes), style="dim") if notes else None
@@ -85,9 +85,11 @@ def case_table(name: str, results: dict[str, Any]) -> Table:
 
 def _title(name: str, case: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     parts = [case.get("title", name)]
-    sizes = {(row["unknowns"], row["nonzeros"]) for row in rows if "unknowns" in row}
-    if len(sizes) == 1:
-        parts.append("{:,} unknowns, {:,} nonzeros".format(*sizes.pop()))
+    unknowns = {row["unknowns"] for row in rows if "unknowns" in row}
+    nonzeros = {row["nonzeros"] for row in rows if row.get("nonzeros")}
+    if len(unknowns) == 1:
+        parts.append(f"{unknowns.pop():,} unknowns")
+        parts[-1] += f", {nonzeros.pop():,} nonzeros" if len(nonzeros) == 1 else ""
     if rows:
         parts.append(f"rtol {rows[0]['rtol']:g}")
     return " · ".join(parts)
@@ -112,6 +114,22 @@ def _note(row: dict[str, Any]) -> str | None:
     return f"{text}: {row['reason']}" if row.get("reason") else text
 
 
+def _figures(row: dict[str, Any]) -> list[str]:
+    """Return in words what a row tells beyond its times."""
+    found = []
+    if row.get("systems"):
+        found.append(f"{row['method']}: times of one of {row['systems']:,} systems, of which it "
+                     f"solved {row['solved']:,}")  # fmt: skip
+    if row.get("work_units") is not None:
+        found.append(f"{row['method']}: the solve takes {row['work_units']:.1f} products with A "
+                     "(textbook multigrid: under 10, to the discretisation error)")  # fmt: skip
+    if row.get("memory_ratio") is not None and row.get("work_units") is not None:
+        found.append(f"{row['method']}: at its peak {row['memory_ratio']:.2f} times the memory of "
+                     f"operator ({size(row['operator_bytes'])}) and preconditioner "
+                     f"({size(row['held_bytes'])})")  # fmt: skip
+    return found
+
+
 def target_table(results: dict[str, Any]) -> Table | None:
     """Return the table of targets, or None where the suite names none."""
     rows = target_rows(results)
@@ -125,7 +143,8 @@ def target_table(results: dict[str, Any]) -> Table | None:
     for row in rows:
         value = row["measured"]
         text = "–" if value is None else f"{value:.2f}{row['unit']}"
-        table.add_row(escape(row["text"]), row["wanted"], text, words[row["met"]])
+        beside = f" ({row['beside']})" if row.get("beside") else ""
+        table.add_row(escape(row["text"] + beside), row["wanted"], text, words[row["met"]])
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from krylearn.benchmarks.machine import machine_facts
 
 # Rows in these states need not be run again.
 DONE = ("converged", "not converged", "timed out")
+# A container's only user may be root. Ranks share their kernels' cores.
+_OPEN_MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip
 # Times compare only where these facts are the same.
 _SAME = ("cpu", "usable_cores", "threads", "versions")
 
@@ -202,10 +206,17 @@ def run_isolated(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     dict
         The worker's row, or one with status 'failed' or 'timed out' and a reason.
     """
+    command, environment = [sys.executable, "-m", "krylearn.benchmarks.worker"], None
+    if int(job.get("ranks", 1)) > 1:
+        launcher = shutil.which("mpiexec")
+        if launcher is None:
+            return {"status": "skipped", "reason": "mpiexec is not installed"}
+        # Each rank reads the job from its arguments: standard input reaches the first one alone.
+        command = [launcher, "-n", str(job["ranks"]), *command, json.dumps(job)]
+        environment = os.environ | _OPEN_MPI
     process = subprocess.Popen(
-        [sys.executable, "-m", "krylearn.benchmarks.worker"], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-        start_new_session=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        errors="replace", start_new_session=True, env=environment,
     )  # fmt: skip
     try:
         answer, errors = process.communicate(json.dumps(job), timeout=timeout)

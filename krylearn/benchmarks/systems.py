@@ -21,10 +21,15 @@ class Loaded:
     csr : csr_array
         Made at first use, so that a matrix-free method never holds it.
     b : (n,) ndarray
+    nullspace : (n, k) ndarray or None
+        Near-nullspace vectors that come with the problem.
     """
 
-    def __init__(self, A: Any, b: Any = None, rhs: str | None = None, seed: int = 0) -> None:
+    def __init__(self, A: Any, b: Any = None, rhs: str | None = None, seed: int = 0,
+                 nullspace: Any = None) -> None:  # fmt: skip
         import scipy.sparse as sp
+
+        self.nullspace = nullspace
 
         self.grid = None if sp.issparse(A) or isinstance(A, np.ndarray) else A
         self._given = A
@@ -51,7 +56,8 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
         One of ``family`` (a function of `krylearn.problems`, with its arguments), ``example``
         (a matrix that pyamg installs), ``file`` (Matrix Market) or ``stencil`` (a shape: the
         3-, 5- or 7-point Laplacian). ``rhs`` is 'ones' (b = A @ ones), 'random', what else the
-        family knows, or absent: then the family's own, or random.
+        family knows, or absent: then the family's own, or random. ``systems``, how many of a
+        family `load_problems` makes, is left aside here.
     small : bool
         Something of the kind with few unknowns, on which code is compiled and warmed up.
 
@@ -60,7 +66,8 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
     Loaded
     """
     spec = dict(spec)
-    rhs, seed, b = spec.pop("rhs", None), int(spec.get("seed", 0)), None
+    spec.pop("systems", None)
+    rhs, seed, b, near = spec.pop("rhs", None), int(spec.get("seed", 0)), None, None
     if "family" in spec:
         from krylearn import registry
 
@@ -70,11 +77,14 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
         if rhs not in (None, "ones"):  # a family draws its own, which suits it
             spec["rhs"], rhs = rhs, None
         problem = family(**spec)
-        A, b = problem.A, problem.b
+        A, b, near = problem.A, problem.b, problem.nullspace
     elif "example" in spec:
         from pyamg.gallery import load_example
 
-        A = _corner(load_example(spec["example"])["A"], small)
+        example = load_example(spec["example"])
+        A = _corner(example["A"], small)
+        if "B" in example and example["B"].shape[1] > 1:
+            near = example["B"][: A.shape[0]]
     elif "file" in spec:
         from krylearn.benchmarks.files import read_matrix
 
@@ -83,7 +93,14 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
         A = stencil([min(_EDGE, k) if small else k for k in spec["stencil"]])
     else:
         raise ValueError(f"a problem needs one of {', '.join(SOURCES)}")
-    return Loaded(A, b, rhs, seed)
+    return Loaded(A, b, rhs, seed, near)
+
+
+def load_problems(spec: dict[str, Any], small: bool = False) -> list[Loaded]:
+    """Make the systems of a ``problem`` table that asks for ``systems``, one a seed."""
+    count, seed = int(spec.get("systems", 1)), int(spec.get("seed", 0))
+    count = min(count, 4) if small else count
+    return [load_problem(spec | {"seed": seed + k}, small) for k in range(count)]
 
 
 def _corner(A: Any, small: bool) -> Any:

@@ -13,6 +13,7 @@ from krylearn.problems.fields import gaussian_random_field
 from krylearn.problems.heat import heat
 from krylearn.problems.helmholtz import helmholtz
 from krylearn.problems.matrix_market import matrix_market
+from krylearn.problems.mesh import mesh
 from krylearn.problems.poisson import poisson
 from krylearn.problems.problem import Problem
 from krylearn.problems.sequences import sequence
@@ -29,6 +30,7 @@ __all__ = [
     "heat",
     "helmholtz",
     "matrix_market",
+    "mesh",
     "poisson",
     "sequence",
     "smoke",
