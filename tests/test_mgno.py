@@ -1,0 +1,136 @@
+"""Multigrid neural operators: structure, losses, training that resumes."""
+
+import numpy as np
+import pytest
+
+import krylearn as kl
+
+torch = pytest.importorskip("torch")
+
+from krylearn.learned.mgno import MgNO, MultigridConv  # noqa: E402
+from krylearn.learned.mgno.fields import load_fields  # noqa: E402
+from krylearn.learned.mgno.loss import FrequencyLoss, relative_h1, relative_l2  # noqa: E402
+from krylearn.learned.mgno.train import Config, Trainer, rate_at  # noqa: E402
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_papers_darcy_model_has_its_number_of_parameters():
+    assert count(MgNO(1, 1, width=24, layers=4, levels=6)) == 572_661
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann", "periodic"])
+@pytest.mark.parametrize("shape", [(37,), (16, 21), (8, 9, 11)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_cycle_is_linear_on_any_grid(boundary, shape, residual):
+    torch.manual_seed(0)
+    W = MultigridConv(2, 3, 3, len(shape), boundary, restrict_residual=residual).double()
+    f, g = torch.randn(2, 1, 2, *shape, dtype=torch.float64)
+    whole, parts = W(3 * f - g), 3 * W(f) - W(g)
+    assert whole.shape == (1, 3, *shape)
+    assert torch.allclose(whole, parts, rtol=1e-12, atol=1e-12)
+
+
+def test_periodic_layers_commute_with_shifts_of_the_coarsest_grid():
+    torch.manual_seed(0)
+    model = MgNO(1, 1, width=4, layers=2, levels=3, boundary="periodic").double()
+    a = torch.randn(1, 1, 32, 32, dtype=torch.float64)
+    shifted = model(torch.roll(a, (4, 8), dims=(2, 3)))
+    assert torch.allclose(shifted, torch.roll(model(a), (4, 8), dims=(2, 3)), atol=1e-12)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="at least 32 points"):
+        MgNO(levels=6)(torch.zeros(1, 1, 31, 64))
+    with pytest.raises(ValueError, match="boundary must be one of"):
+        MgNO(boundary="robin")
+    with pytest.raises(ValueError, match="dimension"):
+        MgNO(dimension=4)
+
+
+@pytest.mark.parametrize("shape", [(12, 13), (50, 44)])
+def test_frequency_loss_is_that_of_the_whole_transform(shape):
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((2, 3, 1, *shape))
+    k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n) for n in shape], indexing="ij"))
+    w = np.where((abs(k) <= 20).all(axis=0), np.sqrt(1 + (k**2).sum(axis=0)), 1.0)
+    sizes = [np.linalg.norm((w * np.fft.fft2(f)).reshape(3, -1), axis=1) for f in (u - v, v)]
+    loss = FrequencyLoss(shape).double()(torch.from_numpy(u), torch.from_numpy(v))
+    assert float(loss) == pytest.approx((sizes[0] / sizes[1]).mean(), rel=1e-6)
+
+
+def test_relative_norms():
+    x = torch.linspace(0, np.pi, 2001, dtype=torch.float64)[None, None]
+    u, v = torch.sin(x) + 0.1 * torch.sin(3 * x), torch.sin(x)
+    assert float(relative_l2(u, v)) == pytest.approx(0.1, rel=1e-9)
+    # |u|^2 + |u'|^2: 0.1 sin(3x) has 0.01 (1 + 9), sin(x) has 1 + 1.
+    h1 = relative_h1(u, v, np.pi / 2000)
+    assert float(h1) == pytest.approx(np.sqrt(0.05), rel=1e-3)
+
+
+def test_the_rate_rises_and_falls():
+    config = Config(rate=1.0, rising=0.2)
+    rates = [rate_at(config, step, 100) for step in range(100)]
+    assert rates[0] == 0.5 and rates[19] == 1.0 and rates[99] == pytest.approx(0.005)
+    assert np.all(np.diff(rates[:20]) > 0) and np.all(np.diff(rates[19:]) < 0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mgno")
+    problems = list(kl.problems.sequence("darcy", 36, shape=(20, 20), rhs="constant"))
+    a = np.array([P.params["coefficient"] for P in problems])
+    u = np.array([kl.cg(P.A, P.b, rtol=1e-8)[0].reshape(20, 20) for P in problems])
+    np.savez(folder / "darcy.npz", inputs=a, solution=u)
+    (folder / "small.toml").write_text(
+        'name = "small"\ndata = "darcy.npz"\ntrain = 24\nvalid = 6\ntest = 6\nepochs = 20\n'
+        "rate = 2e-3\nmodel = { width = 8, layers = 2, levels = 3 }\n"
+    )
+    return folder
+
+
+def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, tmp_path):
+    config = Config.read(data / "small.toml")
+    quiet = {"say": lambda line: None}
+    before = Trainer(config).errors(30, 36)[0]
+    whole = Trainer(config).run(tmp_path / "whole", **quiet)
+    assert whole["l2"] < 0.5 * before
+    assert Trainer(config).run(tmp_path / "cut", seconds=0.0, **quiet) is None
+    rest = Trainer(config).run(tmp_path / "cut", **quiet)
+    assert (rest["l2"], rest["h1"], rest["curve"]) == (whole["l2"], whole["h1"], whole["curve"])
+    assert rest["sha256"] == whole["sha256"]
+    config.rate = 1e-3
+    with pytest.raises(ValueError, match="another configuration"):
+        Trainer(config).run(tmp_path / "cut", **quiet)
+
+
+def test_a_setting_that_does_not_exist_is_refused(data):
+    (data / "bad.toml").write_text("epoch = 3\n")
+    with pytest.raises(ValueError, match="no setting is called epoch"):
+        Config.read(data / "bad.toml")
+    with pytest.raises(ValueError, match="40 are needed"):
+        Trainer(Config(data=str(data / "darcy.npz"), train=28, valid=6, test=6))
+
+
+def test_fields_from_the_files_that_people_have(tmp_path):
+    import h5py
+    import scipy.io
+
+    rng = np.random.default_rng(0)
+    a, u = rng.standard_normal((2, 5, 9, 11)).astype("f4")
+    np.savez(tmp_path / "a.npz", a=a, u=u)
+    scipy.io.savemat(tmp_path / "a.mat", {"coeff": a, "sol": u})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["inputs/coefficient"], file["solution"] = a, u
+    with h5py.File(tmp_path / "b.mat", "w") as file:  # MATLAB 7.3 has the axes reversed
+        file["coeff"], file["sol"] = a.T, u.T
+    for name in ("a.npz", "a.mat", "a.h5", "b.mat"):
+        inputs, solutions = load_fields(tmp_path / name, 1, 4, stride=2)
+        assert inputs.dtype == solutions.dtype == np.float32
+        assert np.array_equal(inputs[:, 0], a[1:4, ::2, ::2]), name
+        assert np.array_equal(solutions[:, 0], u[1:4, ::2, ::2]), name
+    np.savez(tmp_path / "c.npz", nothing=a)
+    with pytest.raises(ValueError, match="no inputs and solutions"):
+        load_fields(tmp_path / "c.npz")
