@@ -25,6 +25,7 @@ _LAZY = {
     "dataset": "data",
     "generate": "data",
     "solve_sequence": "sequence",
+    "surrogate": "learned.mgno",
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",
 }

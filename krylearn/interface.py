@@ -433,6 +433,8 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
     if M is not None:
         M = _check_preconditioner(M, n, method, needs)
+    if hasattr(x0, "start"):  # a surrogate: the start socket
+        x0 = x0.start(A, b)
     times_b = isinstance(x0, str)
     if times_b and x0 != "Mb":
         raise ValueError(f"x0 must be an array or 'Mb', not {x0!r}")

@@ -134,3 +134,52 @@ def test_fields_from_the_files_that_people_have(tmp_path):
     np.savez(tmp_path / "c.npz", nothing=a)
     with pytest.raises(ValueError, match="no inputs and solutions"):
         load_fields(tmp_path / "c.npz")
+
+
+def test_a_surrogate_predicts_starts_and_refuses(data, tmp_path):
+    config = Config.read(data / "small.toml")
+    card = Trainer(config).run(tmp_path, say=lambda line: None)
+    path = tmp_path / "small.safetensors"
+    model = kl.surrogate(path)
+    errors, P = [], None
+    for seed in range(30, 36):
+        P = kl.problems.darcy((20, 20), seed=seed)
+        exact = kl.cg(P.A, P.b, rtol=1e-10)[0].reshape(20, 20)
+        field, residual = model(P.params["coefficient"])
+        errors.append(np.linalg.norm(field - exact) / np.linalg.norm(exact))
+        true = np.linalg.norm(P.b - P.A @ field.ravel()) / np.linalg.norm(P.b)
+        assert residual == pytest.approx(true, rel=1e-12)
+        twice, _ = model(P.params["coefficient"], source=2.0)
+        assert np.allclose(twice, 2 * field)
+    assert np.mean(errors) == pytest.approx(card["l2"], rel=1e-3)
+    x, info = kl.cg(P.A, P.b, x0=model, rtol=1e-8)
+    assert info == 0 and np.allclose(x, exact.ravel(), rtol=1e-5)
+    assert info.residuals[0] == pytest.approx(residual * np.linalg.norm(P.b), rel=1e-6)
+    for A, b, message in (
+        (P.A.tocsr(), P.b, "being an array"),
+        (P.A, np.arange(400.0), "b varies"),
+        (kl.GridOperator.diffusion(P.A.grid, np.full((20, 20), 50.0)), P.b, "from 3 to 12"),
+        (kl.problems.darcy((24, 24)).A, np.ones(576), r"shape \(24, 24\)"),
+        (kl.GridOperator.diffusion(kl.Grid((20, 20)), np.full((20, 20), 4.0)), P.b, "cells"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kl.cg(A, b, x0=model)
+    loose = kl.surrogate(path, strict=False)
+    assert loose(np.full((24, 24), 50.0)).field.shape == (24, 24)
+
+
+def test_a_tampered_file_is_refused(data, tmp_path):
+    config = Config.read(data / "small.toml")
+    config.epochs = 1
+    Trainer(config).run(tmp_path, say=lambda line: None)
+    path = tmp_path / "small.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="sha256 differs"):
+        kl.surrogate(path)
+    with pytest.raises(ValueError, match="no surrogate is called 'nothing'"):
+        kl.surrogate("nothing")
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        kl.surrogate(path)

@@ -50,6 +50,8 @@ class GridOperator(LinearOperator):
     ----------
     grid : Grid
     mask : bool array or None
+    coefficient : array of grid.shape or None
+        c of ``-div(c grad u)`` where `diffusion` has made it from an array.
     linear : bool
         True.
     symmetric : bool
@@ -85,6 +87,7 @@ class GridOperator(LinearOperator):
     """
 
     linear = True
+    coefficient: np.ndarray | None = None
 
     def __init__(self, grid: Grid, diagonal: Any, upper: Sequence, lower: Sequence | None = None,
                  mask: Any = None, *, symmetric: bool | None = None,
@@ -160,7 +163,10 @@ class GridOperator(LinearOperator):
         Patankar (1980), Numerical Heat Transfer and Fluid Flow, section 4.2 (harmonic means).
         """
         stack, constant = diffusion(grid, coefficient, reaction, mask, solid, dtype)
-        return cls._make(grid, stack, constant, checked_mask(grid, mask))
+        A = cls._make(grid, stack, constant, checked_mask(grid, mask))
+        if isinstance(coefficient, np.ndarray) and np.ndim(reaction) == 0 and reaction == 0:
+            A.coefficient = coefficient.reshape(grid.shape)
+        return A
 
     @classmethod
     def convection(cls, grid: Grid, velocity: Sequence, scheme: str = "upwind",

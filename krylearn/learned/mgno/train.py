@@ -35,6 +35,8 @@ class Config:
         The file with the samples, beside the configuration unless absolute. The first `train`
         samples are trained on, the next `valid` watched, the next `test` looked at once, at the
         end.
+    source : float
+        The constant f of the data.
     """
 
     name: str = "mgno"
@@ -43,6 +45,7 @@ class Config:
     valid: int = 100
     test: int = 100
     stride: int = 1
+    source: float = 1.0
     model: dict[str, Any] = field(default_factory=dict)
     epochs: int = 500
     batch: int = 8
@@ -106,9 +109,10 @@ class Trainer:
             raise ValueError(f"{config.data} holds {len(a)} samples; {count} are needed")
         seen = slice(0, config.train)
         # The network works in units of its training data, which a prediction is scaled back from.
-        self.scales = {
+        self.scales: dict[str, Any] = {
             "input_mean": float(a[seen].mean()), "input_std": float(a[seen].std()),
             "output_std": float(u[seen].std()),
+            "input_range": [float(a[seen].min()), float(a[seen].max())],
         }  # fmt: skip
         self.a = self._put((a - self.scales["input_mean"]) / self.scales["input_std"])
         self.u = self._put(u / self.scales["output_std"])
@@ -246,7 +250,7 @@ class Trainer:
         l2, h1 = self.errors(first, first + self.config.test)
         weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
         path = folder / f"{self.config.name}.safetensors"
-        save_file(weights, path, {"settings": json.dumps(self.model.settings | self.scales)})
+        save_file(weights, path)
         gpu = self.device.type == "cuda"
         card = {
             "name": self.config.name, "licence": "MIT", "l2": l2, "h1": h1,
@@ -254,7 +258,7 @@ class Trainer:
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "seconds": self.seconds, "torch": torch.__version__,
             "device": torch.cuda.get_device_name() if gpu else "CPU",
-            "grid": list(self.u.shape[2:]), **self.scales,
+            "grid": list(self.u.shape[2:]), "source": self.config.source, **self.scales,
             "config": asdict(self.config) | {"data": Path(self.config.data).name},
             "settings": self.model.settings, "curve": self.curve,
         }  # fmt: skip

@@ -1,0 +1,156 @@
+"""A trained MgNO as a user meets it: a prediction with an error estimate, or a starting guess."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from krylearn.grid import Grid, GridOperator
+from krylearn.learned.mgno.model import MgNO
+
+__all__ = ["Prediction", "Surrogate", "surrogate"]
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+class Prediction(NamedTuple):
+    """A predicted field.
+
+    Attributes
+    ----------
+    field : array of the grid's shape
+    residual : float
+        ``norm(b - A @ field) / norm(b)`` in the system that the field ought to solve.
+    """
+
+    field: np.ndarray
+    residual: float
+
+
+class Surrogate:
+    """A network that predicts the solution of ``-div(a grad u) = f`` on a box from the field a.
+
+    Parameters
+    ----------
+    model : MgNO
+    card : dict
+        The model card that training wrote.
+    strict : bool
+        Refuse grids, ranges of a and boundary conditions that the model was not trained on.
+
+    Notes
+    -----
+    As ``x0`` of any solver it is the **start** socket: it cannot make an answer wrong, for the
+    solver checks the true residual.
+    """
+
+    def __init__(self, model: MgNO, card: dict[str, Any], strict: bool = True) -> None:
+        self.model, self.card, self.strict = model.eval(), card, strict
+
+    def __repr__(self) -> str:
+        grid = " x ".join(map(str, self.card["grid"]))
+        return f"<Surrogate {self.card['name']}, trained at {grid}, L2 error {self.card['l2']:.2e}>"
+
+    def __call__(self, a: Any, source: float = 1.0) -> Prediction:
+        """Predict the solution for a coefficient field.
+
+        Parameters
+        ----------
+        a : array of the grid's shape
+        source : float
+            f, a constant.
+
+        Raises
+        ------
+        ValueError
+            If the model was not trained for such a field and the surrogate is strict.
+        """
+        a = np.asarray(a, dtype=float)
+        A = GridOperator.diffusion(Grid(a.shape, centering="cell"), a)
+        b = np.full(A.shape[0], float(source))
+        field = self._predict(a, float(source))
+        residual = np.linalg.norm(b - A @ field.ravel()) / (np.linalg.norm(b) or 1.0)
+        return Prediction(field, float(residual))
+
+    def start(self, A: Any, b: np.ndarray) -> np.ndarray:
+        """Return a starting guess for ``A x = b``; solvers call this when they get it as x0.
+
+        Raises
+        ------
+        ValueError
+            If A is no diffusion operator with a coefficient field, or not one of those that the
+            model was trained on and the surrogate is strict.
+        """
+        a = getattr(A, "coefficient", None)
+        if a is None or A.mask is not None:
+            raise ValueError(
+                f"{self!r} starts solves with GridOperator.diffusion(grid, a), a being an array; "
+                "give x0 as an array instead"
+            )
+        grid: Grid = A.grid
+        sides = {side for pair in grid.boundary for side in pair}
+        if self.strict and (grid.centering != "cell" or sides != {"dirichlet"}):
+            raise ValueError(f"{self!r} knows Dirichlet sides and cells, not {grid}")
+        if self.strict and np.ptp(b) > 1e-12 * np.abs(b).max(initial=0.0):
+            raise ValueError(f"{self!r} knows constant sources; b varies. Use strict=False")
+        columns = [self._predict(a, float(np.mean(c))).ravel() for c in b.reshape(len(b), -1).T]
+        return np.stack(columns, axis=1).reshape(b.shape).astype(np.result_type(b, A.dtype))
+
+    def _predict(self, a: np.ndarray, source: float) -> np.ndarray:
+        card = self.card
+        low, high = card["input_range"]
+        slack = 1e-6 * (high - low)
+        if self.strict and list(a.shape) != list(card["grid"]):
+            raise ValueError(f"{self!r} got a field of shape {a.shape}. Use strict=False")
+        if self.strict and not (low - slack <= a.min() and a.max() <= high + slack):
+            raise ValueError(
+                f"{self!r} was trained on coefficients from {low:g} to {high:g}, not "
+                f"{a.min():g} to {a.max():g}. Use strict=False"
+            )
+        scaled = (a - card["input_mean"]) / card["input_std"]
+        place = next(self.model.parameters()).device
+        with torch.inference_mode():
+            u = self.model(torch.from_numpy(scaled).float().to(place)[None, None])
+        return u[0, 0].double().cpu().numpy() * (card["output_std"] * source / card["source"])
+
+
+def surrogate(name: str | Path, device: str = "cpu", strict: bool = True) -> Surrogate:
+    """Load a trained surrogate.
+
+    Parameters
+    ----------
+    name : str or path
+        Of a model that krylearn ships, or a .safetensors file with its card beside it.
+    device : str
+        Where it runs.
+    strict : bool
+        As for `Surrogate`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or the file is not the one that its card describes.
+    """
+    from safetensors.torch import load
+
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = WEIGHTS / f"{name}.safetensors"
+        if not path.exists():
+            names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+            raise ValueError(f"no surrogate is called {name!r}; there are: {names}")
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} or its card cannot be read: {error}") from None
+    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
+        raise ValueError(f"{path} is not the file that its card describes: the sha256 differs")
+    model = MgNO(**card["settings"])
+    model.load_state_dict(load(content))
+    return Surrogate(model.to(device), card, strict)
