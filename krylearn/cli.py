@@ -1,4 +1,4 @@
-"""The command line: krylearn solve | bench | generate | doctor | warmup.
+"""The command line: krylearn solve | bench | generate | train | doctor | warmup.
 
 Heavy imports wait until a command needs them, so that ``krylearn --help`` is quick.
 """
@@ -270,6 +270,42 @@ def generate(
     else:
         show.show_report(console, report)
     raise typer.Exit(0 if report.valid == report.samples else 1)
+
+
+@app.command()
+def train(
+    family: Annotated[str, typer.Argument(help="mgno.")],
+    config: Annotated[Path, typer.Argument(help="TOML file, or the name of one that is shipped.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and card.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seconds: Annotated[float | None, typer.Option(help="Stop after these; the same command goes "
+                                                  "on from the checkpoint.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the configuration's.")] = None,
+    data: Annotated[Path | None, typer.Option(help="In place of the configuration's.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a network; write weights and a model card."""
+    try:
+        if family != "mgno":
+            raise ValueError(f"no family of networks is called {family!r}; there is mgno")
+        from krylearn.learned.mgno.train import Config, Trainer
+
+        settings = Config.read(config)
+        if seed is not None:
+            settings.seed = seed
+        if data is not None:
+            settings.data = str(data)
+        say = (lambda line: None) if as_json else typer.echo
+        limit = {} if seconds is None else {"seconds": seconds}
+        card = Trainer(settings, device).run(out, say=say, **limit)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json(card)
+    elif card is None:
+        typer.echo("time is up; the same command goes on from the checkpoint")
+    else:
+        typer.echo(f"test L2 {card['l2']:.3e}, H1 {card['h1']:.3e}; {out / card['name']}.safetensors")
 
 
 @app.command()

@@ -183,3 +183,22 @@ def test_a_tampered_file_is_refused(data, tmp_path):
     path.with_suffix(".json").unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         kl.surrogate(path)
+
+
+def test_the_command_trains(data, tmp_path):
+    from typer.testing import CliRunner
+
+    from krylearn.cli import app
+
+    result = CliRunner().invoke(
+        app, ["train", "mgno", str(data / "small.toml"), "--out", str(tmp_path), "--seed", "3"]
+    )
+    assert result.exit_code == 0 and "test L2" in result.output
+    assert kl.surrogate(tmp_path / "small.safetensors").card["config"]["seed"] == 3
+    for words, message in (
+        (["dcm", str(data / "small.toml")], "no family of networks"),
+        (["mgno", "nothing"], "there are darcy-rough, darcy-smooth, multiscale"),
+        (["mgno", "darcy-smooth"], "darcy-smooth.h5"),
+    ):
+        result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path)])
+        assert result.exit_code == 2 and message in result.output

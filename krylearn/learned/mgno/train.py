@@ -57,14 +57,22 @@ class Config:
 
     @classmethod
     def read(cls, path: str | Path) -> Config:
-        """Read a TOML file.
+        """Read a TOML file, or a shipped configuration by its name.
 
         Raises
         ------
         ValueError
-            If it names a setting that does not exist.
+            If it is neither, or names a setting that does not exist.
         """
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        shipped = Path(__file__).parent / "configs" / f"{path}.toml"
+        if Path(path).suffix != ".toml":
+            if not shipped.exists():
+                names = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.toml")))
+                raise ValueError(f"no configuration is called {str(path)!r}; there are {names}")
+            given = tomllib.loads(shipped.read_text(encoding="utf-8"))
+            given["data"] = str(Path.cwd() / given["data"])
+        else:
+            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         unknown = set(given) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"{path}: no setting is called {', '.join(sorted(unknown))}")
