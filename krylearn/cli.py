@@ -305,7 +305,8 @@ def train(
     elif card is None:
         typer.echo("time is up; the same command goes on from the checkpoint")
     else:
-        typer.echo(f"test L2 {card['l2']:.3e}, H1 {card['h1']:.3e}; {out / card['name']}.safetensors")
+        weights = out / f"{card['name']}.safetensors"
+        typer.echo(f"test L2 {card['l2']:.3e}, H1 {card['h1']:.3e}; {weights}")
 
 
 @app.command()
