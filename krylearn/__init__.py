@@ -22,6 +22,7 @@ _LAZY = {
     "boundary_rhs": "grid",
     "RecycleSpace": "solvers.krylov.recycle",
     "solve": "choose",
+    "solve_batch": "solvers.multigrid.batched",
     "dataset": "data",
     "generate": "data",
     "solve_sequence": "sequence",

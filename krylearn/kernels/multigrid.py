@@ -4,6 +4,9 @@ A level is a row of numbers `geo`, parameters of its axes `fp` and `ip`, coeffic
 its parts of the work vectors. Its operator couples nearest neighbours. It is separable (sums of
 products of one-dimensional arrays: nothing is read but vectors) or given by arrays.
 
+Systems that are solved together are lanes: a line holds the values of all of them at its first
+point, then at its second. Neighbours along it are `lanes` apart and everything else is the same.
+
 The unit of work is a plane across the first axis; a grid of two axes has planes of one line. A
 red-black sweep computes all points of a line, which vectorises, and keeps those of one colour.
 
@@ -18,7 +21,8 @@ from krylearn.kernels.parallel import jit
 
 # Fields of `geo`: sizes, wrapping axes, coarse sizes, where an axis's numbers begin.
 SIZES, WRAPS, VARIABLE, SCALED, COARSE, FLOATS, INTS, REACTION = 0, 3, 6, 7, 8, 11, 14, 17
-FIELDS = 18
+LANES = 18
+FIELDS = 19
 CHILDREN = 6
 # A signed constant would turn unsigned arithmetic into floating point.
 ZERO, ONE, TWO, THREE, FOUR, SIX = (np.uint64(i) for i in (0, 1, 2, 3, 4, 6))
@@ -85,26 +89,26 @@ def _separable_line(k, j, geo, fp, f, u, out, inverse):
 
 
 @jit
-def _variable_line(k, j, geo, coef, f, u, out, inverse):
-    """As `_separable_line`, for coefficients in arrays: 1 / diagonal, upper links of x, y, z."""
-    nz, ny, nx = geo[0], geo[1], geo[2]
+def _neighbours(k, j, geo, coef, u, out):
+    """Add what neighbours bring to a line to `out`, for coefficients in arrays.
+
+    They are: the inverse diagonal, the upper links along x, y and z.
+    """
+    nz, ny, nx, lanes = geo[0], geo[1], geo[2], geo[18]
     n = nz * ny * nx
     line = (k * ny + j) * nx
-    q = coef[line : line + nx]
     cx = coef[n + line : n + line + nx]
-    here, rhs = u[line : line + nx], f[line : line + nx]
-    for i in range(ONE, nx - ONE):
-        out[i] = rhs[i] + cx[i] * here[i + ONE] + np.conj(cx[i - ONE]) * here[i - ONE]
-    for m in range(2):
-        i = ZERO if m == 0 else nx - ONE
-        if m == 0 or nx > ONE:
-            s = rhs[i]
-            if i + ONE < nx or geo[5] != 0:
-                s += cx[i] * here[i + _offset(i, nx, ONE, True, geo[5])]
-            if i > 0 or geo[5] != 0:
-                before = i + _offset(i, nx, ONE, False, geo[5])
-                s += np.conj(cx[before]) * here[before]
-            out[i] = s
+    here = u[line : line + nx]
+    for i in range(lanes, nx - lanes):
+        out[i] += cx[i] * here[i + lanes] + np.conj(cx[i - lanes]) * here[i - lanes]
+    for m in range(lanes):
+        last = nx - lanes + m
+        if nx > lanes:
+            out[m] += cx[m] * here[m + lanes]
+            out[last] += np.conj(cx[last - lanes]) * here[last - lanes]
+        if geo[5] != 0:
+            out[m] += np.conj(cx[last]) * here[last]
+            out[last] += cx[last] * here[m]
     for axis in range(2):
         at, size, stride, base, wraps = k, nz, ny * nx, THREE * n, geo[3]
         if axis == 1:
@@ -121,14 +125,18 @@ def _variable_line(k, j, geo, coef, f, u, out, inverse):
             v = u[other : other + nx]
             for i in range(nx):
                 out[i] += np.conj(c[i]) * v[i]
-    for i in range(nx):
-        inverse[i] = q[i]
 
 
 @jit
 def _line(k, j, geo, fp, coef, f, u, out, inverse):
     if geo[6] != 0:
-        _variable_line(k, j, geo, coef, f, u, out, inverse)
+        line = (k * geo[1] + j) * geo[2]
+        rhs, q = f[line : line + geo[2]], coef[line : line + geo[2]]
+        for i in range(geo[2]):
+            out[i] = rhs[i]
+        _neighbours(k, j, geo, coef, u, out)
+        for i in range(geo[2]):
+            inverse[i] = q[i]
     else:
         _separable_line(k, j, geo, fp, f, u, out, inverse)
 
@@ -140,7 +148,8 @@ def _start(lo, hi, geo, fp, coef, f, u, out, inverse):
     for k in range(np.uint64(lo), np.uint64(hi)):
         for j in range(ny):
             line = (k * ny + j) * nx
-            mask = fp[geo[17] + ONE + ((k + j) & ONE) : geo[17] + ONE + ((k + j) & ONE) + nx]
+            place = geo[17] + ONE + ((k + j) & ONE) * geo[18]
+            mask = fp[place : place + nx]
             here, rhs = u[line : line + nx], f[line : line + nx]
             if geo[6] != 0:
                 q = coef[line : line + nx]
@@ -171,10 +180,10 @@ def _relax(lo, hi, colour, box, geo, fp, coef, f, u, out, inverse):
     Around a ring of odd length two colours do not do: its last points are a box of their own
     (bit set in `box`), and the others ONE (bit not set).
     """
-    nz, ny, nx = geo[0], geo[1], geo[2]
+    nz, ny, nx, lanes = geo[0], geo[1], geo[2], geo[18]
     first, last = ZERO, nx
-    if geo[5] != 0 and nx & ONE and nx > ONE:
-        first, last = (nx - ONE, nx) if box & 1 else (first, nx - ONE)
+    if geo[5] != 0 and (nx // lanes) & ONE and nx > lanes:
+        first, last = (nx - lanes, nx) if box & 1 else (first, nx - lanes)
     for k in range(np.uint64(lo), np.uint64(hi)):
         if geo[3] != 0 and nz & ONE and nz > ONE and (k == nz - ONE) != ((box & 4) != 0):
             continue
@@ -183,7 +192,7 @@ def _relax(lo, hi, colour, box, geo, fp, coef, f, u, out, inverse):
                 continue
             _line(k, j, geo, fp, coef, f, u, out, inverse)
             line = (k * ny + j) * nx
-            place = geo[17] + ONE + ((k + j + np.uint64(colour)) & ONE)
+            place = geo[17] + ONE + ((k + j + np.uint64(colour)) & ONE) * lanes
             mask, here = fp[place : place + nx], u[line : line + nx]
             for i in range(first, last):
                 here[i] = out[i] * inverse[i] if mask[i] != 0 else here[i]
@@ -309,13 +318,15 @@ def _update(lo, hi, alpha, beta, geo, t, d, u):
 
 
 @jit
-def _solve(inverse, f, u):
-    m = f.shape[0]
-    for i in range(m):
-        total = u.dtype.type(0)
-        for j in range(m):
-            total += inverse[i * m + j] * f[j]
-        u[i] = total
+def _solve(lanes, inverse, f, u):
+    n = np.uint64(f.shape[0])
+    for i in range(ZERO, n, lanes):
+        for m in range(lanes):
+            u[i + m] = 0
+        for j in range(ZERO, n, lanes):
+            at = i // lanes * n + j
+            for m in range(lanes):
+                u[i + m] += inverse[at + m] * f[j + m]
 
 
 @jit
@@ -349,7 +360,7 @@ def run(steps, factors, geos, places, fp, ip, coef, f, u, t, d, dense):
         op, level, colour, box = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
         first, last = places[level, 0], places[level, 1]
         if op == SOLVE:
-            _solve(dense, f[first:last], u[first:last])
+            _solve(geos[level, LANES], dense, f[first:last], u[first:last])
             continue
         down, end = places[level + 1, 0], places[level + 1, 1]
         planes = geos[level, COARSE] if op == RESTRICT else geos[level, SIZES]

@@ -12,7 +12,8 @@ from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import build
+from krylearn.solvers.multigrid.hierarchy import boxes_of, build
+from krylearn.solvers.multigrid.levels import finest
 from krylearn.solvers.multigrid.structured import as_grid_operator
 from krylearn.solvers.relaxation.splitting import Workspace
 
@@ -115,7 +116,7 @@ class GeometricMultigrid(Preconditioner):
         self.setup_seconds = time.perf_counter() - started
 
     def _build(self, A: Any) -> None:
-        self._hierarchy = build(A, self.working)
+        self._hierarchy = build(finest(A), self.working)
         self._schedule()
 
     def update(self, A):
@@ -177,7 +178,7 @@ class GeometricMultigrid(Preconditioner):
     def _smoother(self, sweeps: int) -> Any:
         h = self._hierarchy
         if self.smoother == "red_black":
-            return cycles.red_black(sweeps, [_boxes(geo) for geo in h.geo])
+            return cycles.red_black(sweeps, [boxes_of(geo) for geo in h.geo])
         factors = []
         for shape in h.shapes:
             if self.smoother == "jacobi":
@@ -213,7 +214,7 @@ class GeometricMultigrid(Preconditioner):
                 self._step(part, f, u, t, d)
             else:
                 kernels.run(*part, h.geo, h.places, h.fp, h.ip, h.coef, f, u, t, d, h.dense)
-        parallel_for(kernels.store, n, CHUNK, 1 / (unit * h.scale), u, out)
+        parallel_for(kernels.store, n, CHUNK, float(1 / (unit * h.scale)), u, out)
         return out
 
     def _matvec(self, x):
@@ -255,15 +256,3 @@ class GeometricMultigrid(Preconditioner):
         for level, (shape, n) in enumerate(zip(h.shapes, size)):
             lines.append(f"{level:6d}  {'x'.join(map(str, shape)):>13}  {n:>10}")
         return "\n".join(lines) + ">"
-
-
-def _boxes(geo: np.ndarray) -> list[int]:
-    """Return the boxes that two colours do for, as bits of the axes whose ends they hold."""
-    odd = [
-        bit for slot, bit in ((2, 1), (1, 2), (0, 4))
-        if geo[kernels.WRAPS + slot] and geo[slot] % 2 and geo[slot] > 1
-    ]  # fmt: skip
-    boxes = [0]
-    for bit in odd:
-        boxes += [box | bit for box in boxes]
-    return boxes

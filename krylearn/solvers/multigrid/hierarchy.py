@@ -9,7 +9,7 @@ import numpy as np
 
 from krylearn.kernels import multigrid as kernels
 from krylearn.solvers.multigrid.axis import Axis, Transfer, coarsen, identity
-from krylearn.solvers.multigrid.levels import Separable, Variable, along, finest, shaped
+from krylearn.solvers.multigrid.levels import Separable, Variable, along, shaped
 
 # An axis is coarsened where neighbours along it are at least that strongly coupled, relative to the
 # strongest axis. Coarsening takes a factor of 4.
@@ -30,10 +30,10 @@ class Hierarchy:
     geo, places : integer arrays, a row for each level
     fp, ip, coef : flat arrays
         Numbers of axes, indices, coefficients.
-    dense : (m * m,) array
+    dense : flat array
         Pseudo-inverse of the coarsest operator.
-    scale : float
-        The operator is ``scale`` times the one here.
+    scale : array
+        The operator is ``scale`` times the one here; one number for each lane.
     """
 
     shapes: list[tuple[int, ...]]
@@ -43,7 +43,7 @@ class Hierarchy:
     ip: np.ndarray
     coef: np.ndarray
     dense: np.ndarray
-    scale: float
+    scale: Any
     variable: bool
 
     @property
@@ -75,15 +75,14 @@ def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Tran
     return level.coarsen(axes, transfers), transfers
 
 
-def build(A: Any, dtype: np.dtype) -> Hierarchy:
-    """Return the hierarchy of a grid operator, in a working precision."""
-    level = finest(A)
-    packed = _Packed(dtype)
+def build(level: Separable | Variable, dtype: np.dtype, coarsest: int = COARSEST) -> Hierarchy:
+    """Return the hierarchy below the finest level, in a working precision."""
+    packed = _Packed(dtype, level.lanes)
     cache: dict[int, tuple[Axis, Axis, Transfer]] = {}
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
         more = None
-        if np.prod(level.shape) > COARSEST:
+        if np.prod(level.shape) > coarsest:
             more = coarser(level, cache)
         if more is not None:
             transfers = more[1]
@@ -99,15 +98,15 @@ _SLOTS = {1: (2,), 2: (0, 2), 3: (0, 1, 2)}
 class _Packed:
     """Collects levels."""
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: np.dtype, lanes: int = 1) -> None:
+        self.dtype, self.lanes = dtype, lanes
         self.real = np.empty(0, dtype).real.dtype
         self.shapes: list[tuple[int, ...]] = []
         self.geo: list[np.ndarray] = []
         self.fp: list[np.ndarray] = []
         self.ip: list[np.ndarray] = []
         self.coef: list[np.ndarray] = []
-        self.scale = 0.0
+        self.scale: Any = None
         self.variable = False
         self.starts: list[tuple[int, int, int]] = []
         self.lengths = [0, 0, 0]  # of fp, ip, coef
@@ -120,9 +119,10 @@ class _Packed:
         geo[kernels.SIZES : kernels.SIZES + 3] = 1
         geo[kernels.COARSE : kernels.COARSE + 3] = 1
         variable = isinstance(level, Variable)
-        if not self.scale:
+        if self.scale is None:
             self.variable = variable
-            self.scale = float(np.abs(_diagonal_of(level)).max()) or 1.0
+            largest = np.abs(_diagonal_of(level)).max(axis=tuple(range(len(shape))))
+            self.scale = np.where(largest > 0, largest, 1.0)
         for slot in range(3):
             if slot in slots:
                 d = slots.index(slot)
@@ -132,26 +132,32 @@ class _Packed:
                 n, m = axis.n, coarse.axes[d].n if coarse is not None else 1
             else:
                 n = m = 1
-                transfer, numbers = None, (np.zeros(1), np.ones(1), np.zeros(1))
-            geo[kernels.SIZES + slot], geo[kernels.COARSE + slot] = n, m
+                transfer = None
+                numbers = None if variable else (np.zeros(1), np.ones(1), np.zeros(1))
+            lanes = self.lanes if slot == 2 else 1
+            geo[kernels.SIZES + slot], geo[kernels.COARSE + slot] = lanes * n, lanes * m
             geo[kernels.FLOATS + slot], geo[kernels.INTS + slot] = self.lengths[:2]
             if numbers is None:
-                numbers = (np.zeros(n),) * 3
-            k, w, diagonal = numbers
-            self._floats(k / self.scale, w, diagonal / self.scale)
+                numbers = (np.zeros(n * lanes),) * 3
+                self._floats(*numbers)
+            else:
+                k, w, diagonal = numbers
+                self._floats(k / self.scale, w, diagonal / self.scale)
             if coarse is not None:
                 transfer = transfer or _identity(n)
-                self._floats(transfer.weights, transfer.back)
-                self._ints(transfer.parents, transfer.children)
+                self._floats(*(np.repeat(a, lanes, 0) for a in (transfer.weights, transfer.back)))
+                self._ints(*(_for_lanes(a, lanes) for a in (transfer.parents, transfer.children)))
         geo[kernels.REACTION] = self.lengths[0]
         reaction = 0.0 if variable else level.reaction / self.scale
-        self._floats(np.array([reaction]), (np.arange(geo[kernels.SIZES + 2] + 1) % 2 == 0))
+        points = int(geo[kernels.SIZES + 2]) // self.lanes + 1
+        self._floats(np.array([reaction]), np.repeat(np.arange(points) % 2 == 0, self.lanes))
+        geo[kernels.LANES] = self.lanes
         geo[kernels.VARIABLE] = variable
         first = self.lengths[2]
         if variable:
             geo[kernels.SCALED] = level.mask is not None and coarse is not None
             self._coefficients(level, transfers, coarse, slots)
-        self.starts.append((int(np.prod(shape)), first, self.lengths[2]))
+        self.starts.append((self.lanes * int(np.prod(shape)), first, self.lengths[2]))
         self.shapes.append(shape)
         self.geo.append(geo)
 
@@ -166,13 +172,13 @@ class _Packed:
             self.lengths[1] += a.size
 
     def _coefficients(self, level: Variable, transfers: list, coarse: Any, slots: tuple) -> None:
-        n = int(np.prod(level.shape))
+        n = self.lanes * int(np.prod(level.shape))
         rows = np.zeros((5 if level.mask is not None and coarse is not None else 4, n), self.dtype)
-        diagonal = level.full_diagonal().ravel() / self.scale
+        diagonal = (level.full_diagonal() / self.scale).ravel()
         rows[0] = np.divide(1, diagonal, out=np.full(n, NOTHING), where=diagonal > 0)
         for d, slot in enumerate(slots):
             # x, y, z follow the inverse diagonal.
-            rows[3 - slot] = level.links[d].ravel() / self.scale
+            rows[3 - slot] = (level.links[d] / self.scale).ravel()
         if len(rows) == 5:
             rows[4] = _passing(level, transfers, coarse).ravel()
         self.coef.append(rows.ravel())
@@ -196,6 +202,13 @@ class _Packed:
         )  # fmt: skip
 
 
+def _for_lanes(indices: np.ndarray, lanes: int) -> np.ndarray:
+    """Return the indices of values among those of all lanes."""
+    if lanes == 1:
+        return indices
+    return (lanes * indices[:, None] + np.arange(lanes)[:, None]).reshape(-1, indices.shape[1])
+
+
 def _identity(n: int) -> Transfer:
     return identity(Axis(np.arange(float(n)), np.ones(n), (None, None), 0.0, True))
 
@@ -214,8 +227,8 @@ def _passing(level: Variable, transfers: list, coarse: Variable) -> np.ndarray:
 
     Coarse points that hold no value take no part; the others share their weights.
     """
-    held = np.ones(coarse.shape)
-    some = held if coarse.mask is None else coarse.mask.astype(float)
+    some = np.ones_like(coarse.reaction) if coarse.mask is None else coarse.mask.astype(float)
+    held = np.ones_like(some)
     for d, transfer in enumerate(transfers):
         if transfer is not None:
             P = transfer.matrix()
@@ -224,26 +237,43 @@ def _passing(level: Variable, transfers: list, coarse: Variable) -> np.ndarray:
     return passing if level.mask is None else np.where(level.mask, passing, 0)
 
 
-def _pseudo_inverse(level: Any, scale: float, dtype: np.dtype) -> np.ndarray:
-    """Return the pseudo-inverse of the coarsest operator, scaled, as a flat array."""
-    shape = level.shape
+def _pseudo_inverse(level: Any, scale: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the pseudo-inverse of the coarsest operator, scaled, as a flat array; lanes last."""
+    shape, lanes = level.shape, level.lanes
     n = int(np.prod(shape))
     number = np.arange(n).reshape(shape)
-    A = np.zeros((n, n), np.result_type(dtype, np.float64))
-    diagonal = _diagonal_of(level).ravel()
-    A[np.arange(n), np.arange(n)] = diagonal
+    A = np.zeros((lanes, n, n), np.result_type(dtype, np.float64))
+    A[:, np.arange(n), np.arange(n)] = _diagonal_of(level).reshape(n, lanes).T
     for d, axis in enumerate(level.axes):
         if axis.n == 1:
             continue
         k = level.links[d]
         if not isinstance(level, Variable):
             k = shaped(k, d, len(shape)) * level.volume(d)
+        k = k.reshape(n, lanes).T
         rows, columns = number.ravel(), np.roll(number, -1, d).ravel()
-        np.add.at(A, (rows, columns), -k.ravel())
-        np.add.at(A, (columns, rows), -np.conj(k.ravel()))
-    A /= scale
-    values, vectors = np.linalg.eigh(A)
-    cut = 16 * n * np.finfo(float).eps * max(values[-1], 1e-300)
-    kept = values > cut
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].conj().T
-    return np.ascontiguousarray(inverse, dtype).ravel()
+        # A ring of two points has two links between them, each of its own start.
+        A[:, rows, columns] -= k
+        A[:, columns, rows] -= np.conj(k)
+    A /= np.reshape(scale, (-1, 1, 1))
+    finite = np.asarray(np.isfinite(A).all(axis=(1, 2)))
+    values, vectors = np.linalg.eigh(np.where(finite[:, None, None], A, 0))
+    kept = values > 16 * n * np.finfo(float).eps * np.maximum(values[:, -1:], 1e-300)
+    inverse = np.divide(1, values, out=np.zeros_like(values), where=kept)
+    inverse[~finite] = np.nan
+    product = (vectors * inverse[:, None]) @ vectors.conj().transpose(0, 2, 1)
+    return np.ascontiguousarray(product.transpose(1, 2, 0), dtype).ravel()
+
+
+def boxes_of(geo: np.ndarray) -> list[int]:
+    """Return the boxes that two colours do for, as bits of the axes whose ends they hold."""
+    size = geo[:3].astype(int)
+    size[2] //= int(geo[kernels.LANES])
+    odd = [
+        bit for slot, bit in ((2, 1), (1, 2), (0, 4))
+        if geo[kernels.WRAPS + slot] and size[slot] % 2 and size[slot] > 1
+    ]  # fmt: skip
+    boxes = [0]
+    for bit in odd:
+        boxes += [box | bit for box in boxes]
+    return boxes

@@ -38,6 +38,7 @@ class Separable:
     links: list[np.ndarray]
     ends: list[tuple[float, float]]
     reaction: float
+    lanes: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +89,7 @@ class Variable:
     Attributes
     ----------
     axes : list of Axis
-    links : list of arrays of the level's shape
+    links : list of arrays of the level's shape, or with one more axis of lanes
         ``-A[i, i + e]`` for each axis.
     reaction : array
         What the diagonal has beyond the links and the sides.
@@ -97,6 +98,8 @@ class Variable:
     mask : bool array or None
     diagonal : array, optional
         That of the finest level, where it is not the sum of the rest.
+    lanes : int
+        Systems that lie side by side.
     """
 
     axes: list[Axis]
@@ -105,6 +108,7 @@ class Variable:
     sides: dict[tuple[int, int], np.ndarray]
     mask: np.ndarray | None = None
     diagonal: np.ndarray | None = None
+    lanes: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -164,7 +168,7 @@ class Variable:
         if self.mask is not None:
             mask = total(self.mask.astype(links[0].dtype)) > 0
             mask = None if mask.all() else mask
-        return Variable(axes, links, total(self.reaction), sides, mask)
+        return Variable(axes, links, total(self.reaction), sides, mask, None, self.lanes)
 
 
 def along(matrix: Any, values: np.ndarray, axis: int) -> np.ndarray:
@@ -201,14 +205,13 @@ def _diagonal(links: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 def finest(A: Any) -> Separable | Variable:
     """Return the finest level of a grid operator."""
     level = _separable(A) if A._constant and A.dtype.kind != "c" else None
-    return _variable(A) if level is None else level
+    return pointwise(A.grid, A._points(), A.mask) if level is None else level
 
 
-def _axes(A: Any, zeros: list[tuple[float | None, float | None]],
-          widths: list[np.ndarray]) -> list[Axis]:  # fmt: skip
-    grid = A.grid
+def _axes(grid: Any, zeros: list[tuple[float | None, float | None]], widths: list[np.ndarray],
+          masked: bool) -> list[Axis]:  # fmt: skip
     # Joined cells need no lattice of vertices that walls would hit.
-    cells = grid.centering == "cell" or A.mask is not None
+    cells = grid.centering == "cell" or masked
     return [
         Axis(np.arange(float(n)), width, zero, float(n) if periodic else 0.0, cells)
         for n, zero, width, periodic in zip(grid.shape, zeros, widths, grid.periodic)
@@ -263,7 +266,7 @@ def _separable(A: Any) -> Separable | None:
         unit = float(links[d][0]) or max(e) or 1.0
         # Linear values meet zero as far behind an end point as its tie is weak.
         zeros.append((-unit / e[0] if e[0] else None, n - 1 + unit / e[1] if e[1] else None))
-    return Separable(_axes(A, zeros, widths), links, ends, reaction)
+    return Separable(_axes(grid, zeros, widths, False), links, ends, reaction)
 
 
 def _at(index: tuple[int, ...], axis: int, place: int) -> tuple[int, ...]:
@@ -275,13 +278,18 @@ def shaped(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
     return values.reshape([-1 if d == axis else 1 for d in range(ndim)])
 
 
-def _variable(A: Any) -> Variable:
-    grid, ndim = A.grid, A.grid.ndim
-    stack = A._points()
-    if len(stack) > 1 + ndim:
-        raise ValueError(
-            "geometric_multigrid needs a Hermitian operator; use gmres with ilu0 for others"
-        )
+def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int = 1) -> Variable:
+    """Return the finest level of operators that are given point by point.
+
+    Parameters
+    ----------
+    grid : Grid
+    stack : (1 + ndim, ...) array
+        The diagonal and the upper couplings; with lanes in its last axis.
+    mask : bool array or None
+    lanes : int
+    """
+    ndim = grid.ndim
     links = [-stack[1 + d] for d in range(ndim)]
     diagonal = stack[0].real.copy()
     excess = diagonal.copy()
@@ -289,9 +297,9 @@ def _variable(A: Any) -> Variable:
         size = np.abs(k)
         excess -= size
         excess -= np.roll(size, 1, d)
-    if A.mask is not None:
-        excess[~A.mask] = 0
-    excess[np.abs(excess) < 64 * np.finfo(A.dtype).eps * diagonal] = 0
+    if mask is not None:
+        excess[~mask] = 0
+    excess[np.abs(excess) < 64 * np.finfo(stack.dtype).eps * diagonal] = 0
     reaction = np.maximum(excess, 0)
     # At a Dirichlet side: what the next layer inwards has too is reaction, the rest is the side's.
     for d, pair in enumerate(grid.boundary):
@@ -317,4 +325,5 @@ def _variable(A: Any) -> Variable:
         for n, (low, high) in zip(grid.shape, grid.boundary)
     ]
     widths = [np.ones(n) for n in grid.shape]
-    return Variable(_axes(A, zeros, widths), links, reaction, sides, A.mask, diagonal)
+    axes = _axes(grid, zeros, widths, mask is not None)
+    return Variable(axes, links, reaction, sides, mask, diagonal, lanes)

@@ -1,0 +1,230 @@
+"""Many independent systems on one grid, solved together by multigrid and conjugate gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from krylearn.grid import Grid, GridOperator
+from krylearn.interface import Reason, SolveInfo, not_negative
+from krylearn.kernels import multigrid_batched as kernels
+from krylearn.kernels.parallel import parallel_for
+from krylearn.solvers.multigrid import cycle as cycles
+from krylearn.solvers.multigrid.hierarchy import boxes_of, build
+from krylearn.solvers.multigrid.levels import pointwise
+from krylearn.solvers.relaxation.splitting import Workspace
+
+__all__ = ["solve_batch"]
+
+# Systems that lie side by side: one vector register of single precision.
+LANES = 8
+# The dense inverse of the coarsest level is made for each system.
+COARSEST = 16
+_REASONS = {
+    kernels.CONVERGED: Reason.CONVERGED,
+    kernels.MAXITER: Reason.MAXITER,
+    kernels.STAGNATED: Reason.STAGNATED,
+    kernels.INDEFINITE: Reason.INDEFINITE,
+    kernels.INDEFINITE_M: Reason.INDEFINITE_M,
+}
+
+
+def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, post=1):
+    """Solve many systems on one grid together, by conjugate gradients with a multigrid cycle.
+
+    Parameters
+    ----------
+    A : sequence of GridOperator, or array of shape (m, *grid.shape)
+        Real, Hermitian positive definite or semidefinite operators on one grid; or coefficients
+        c, which stand for ``GridOperator.diffusion(grid, c)``.
+    b : array or sequence, shape (m, n) or (m, *grid.shape)
+        Right-hand sides; one of shape (n,) serves all.
+    grid : Grid, optional
+        Needed with coefficients.
+    rtol, atol : float
+        Converged when the recomputed ``norm(b - A @ x) <= max(rtol * norm(b), atol)``, in float64.
+    maxiter : int
+        Most iterations.
+    pre, post : int
+        Red-black sweeps before and after the coarse correction.
+
+    Returns
+    -------
+    X : (m, n) float64 array
+    infos : list of SolveInfo
+        One for each system, `solve_seconds` and `setup_seconds` being its share of the whole.
+
+    Raises
+    ------
+    TypeError
+        If A holds something else than operators on a grid.
+    ValueError
+        If the grids differ, an operator is complex or not symmetric, or shapes do not fit.
+
+    Notes
+    -----
+    Systems are solved in groups that share each step; threads share the groups. A system that
+    fails, or holds NaN, harms no other. The cycle runs in single precision.
+
+    References
+    ----------
+    Trottenberg, Oosterlee and Schueller (2001), Multigrid, section 7.8 (as a preconditioner).
+
+    Examples
+    --------
+    >>> import numpy as np, krylearn as kl
+    >>> grid = kl.Grid((32, 32), centering="cell")
+    >>> c = np.exp(np.random.default_rng(0).standard_normal((5, 32, 32)))
+    >>> X, infos = kl.solve_batch(c, np.ones(1024), grid=grid)
+    >>> X.shape, all(info.converged for info in infos)
+    ((5, 1024), True)
+    """
+    started = time.perf_counter()
+    not_negative(rtol=rtol, atol=atol)
+    for name, count, least in (("maxiter", maxiter, 0), ("pre", pre, 0), ("post", post, 0)):
+        if count != int(count) or count < least:
+            raise ValueError(f"{name} must be an integer >= {least}, not {count!r}")
+    if pre != post or pre < 1:
+        raise ValueError("pre and post must be equal and positive: cg needs a symmetric cycle")
+    systems = _Systems(A, b, grid)
+    m, n = systems.count, systems.grid.size
+    X = np.empty((m, n))
+    groups = -(-m // LANES)
+    infos: list[Any] = [None] * m
+    settings = (rtol, atol, int(maxiter), int(pre))
+
+    def work(lo: int, hi: int) -> None:
+        for group in range(lo, hi):
+            members = range(group * LANES, min(m, (group + 1) * LANES))
+            for i, info in zip(members, _solve_group(systems, members, X, *settings)):
+                infos[i] = info
+
+    parallel_for(work, groups, 1)
+    share = (time.perf_counter() - started) / max(m, 1)
+    for info in infos:
+        info.solve_seconds = max(0.0, share - info.setup_seconds)
+    return X, infos
+
+
+class _Systems:
+    """The operands, checked."""
+
+    def __init__(self, A: Any, b: Any, grid: Grid | None) -> None:
+        self.operators: Sequence | None = None
+        self.coefficients: np.ndarray | None = None
+        if isinstance(A, np.ndarray) and A.dtype != object:
+            if grid is None:
+                raise ValueError("coefficients need a grid")
+            if A.ndim != grid.ndim + 1 or A.shape[1:] != grid.shape:
+                raise ValueError(f"coefficients have shape {A.shape}; (m, *{grid.shape}) is needed")
+            if A.dtype.kind not in "biuf":
+                raise ValueError(f"coefficients must be real numbers, not {A.dtype}")
+            self.coefficients, self.count = A, len(A)
+        else:
+            self.operators, self.count = list(A), len(A)
+            for operator in self.operators:
+                if not isinstance(operator, GridOperator):
+                    raise TypeError(
+                        f"solve_batch takes operators on a grid, not {type(operator).__name__}"
+                    )
+                grid = operator.grid if grid is None else grid
+                if operator.grid != grid:
+                    raise ValueError("solve_batch needs operators on one grid")
+                if operator.dtype.kind == "c" or not operator.symmetric:
+                    raise ValueError(
+                        "solve_batch needs real symmetric operators; use solve for others"
+                    )
+            if grid is None:
+                raise ValueError("no operator and no grid are given")
+        self.grid: Grid = grid
+        b = np.asarray(b)
+        if b.dtype.kind not in "biuf":
+            raise ValueError(f"b must hold real numbers, not {b.dtype}")
+        if b.size == grid.size:
+            self.b = np.broadcast_to(b.reshape(1, -1), (self.count, grid.size))
+        elif b.size == self.count * grid.size:
+            self.b = b.reshape(self.count, grid.size)
+        else:
+            raise ValueError(f"b has shape {b.shape}; ({self.count}, {grid.size}) is needed")
+
+    def stack(self, members: range) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the entries of operators, and their masks, lanes last."""
+        shape = self.grid.shape
+        stack = np.empty((1 + len(shape), *shape, LANES))
+        mask = None
+        for lane in range(LANES):
+            i = members[min(lane, len(members) - 1)]
+            if self.operators is not None:
+                operator = self.operators[i]
+            else:
+                assert self.coefficients is not None
+                operator = GridOperator.diffusion(self.grid, self.coefficients[i], dtype=float)
+            stack[..., lane] = operator._points()
+            if operator.mask is not None:
+                if mask is None:
+                    mask = np.ones((*shape, LANES), bool)
+                mask[..., lane] = operator.mask
+        return stack, mask
+
+
+_work = Workspace()
+
+
+def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, atol: float,
+                 maxiter: int, sweeps: int) -> list[SolveInfo]:  # fmt: skip
+    started = time.perf_counter()
+    grid, n, many = systems.grid, systems.grid.size, len(members)
+    stack, mask = systems.stack(members)
+    with np.errstate(all="ignore"):
+        h = build(pointwise(grid, stack, mask, LANES), np.dtype(np.float32), COARSEST)
+    smooth = cycles.red_black(sweeps, [boxes_of(geo) for geo in h.geo])
+    steps, factors = cycles.as_arrays(cycles.steps("V", len(h.shapes), smooth))
+    rows = np.zeros((4, n * LANES))
+    rows[0] = stack[0].ravel()
+    for d in range(grid.ndim):
+        # x, y, z follow the diagonal; an axis of two counts as z.
+        slot = {1: (1,), 2: (3, 1), 3: (3, 2, 1)}[grid.ndim][d]
+        np.negative(stack[1 + d].ravel(), out=rows[slot])
+    del stack
+    f, u, t, d_ = np.zeros((4, h.total), np.float32)
+    b, x, r, p, q = np.zeros((5, n * LANES))
+    b.reshape(n, LANES)[:, :many] = systems.b[members.start : members.stop].T
+    with np.errstate(all="ignore"):
+        bnorm = np.sqrt(np.einsum("il,il->l", b.reshape(n, LANES), b.reshape(n, LANES)))
+        tolerance = np.maximum(rtol * bnorm, atol)
+    state, counts = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    history, norms = np.full((maxiter + 1, LANES), np.nan), np.zeros(LANES)
+    line = np.zeros((kernels.ROWS, int(h.geo[0, 2])))
+    scale = np.broadcast_to(np.asarray(h.scale, float), LANES).copy()
+    setup = time.perf_counter() - started
+    kernels.solve(
+        steps, factors, h.geo, h.places, h.fp, h.ip, h.coef, h.dense, scale, f, u, t, d_,
+        rows.ravel(), b, x, r, p, q, line, tolerance, maxiter, state, counts, history, norms,
+    )  # fmt: skip
+    X[members.start : members.stop] = x.reshape(n, LANES)[:, :many].T
+    infos = []
+    for lane in range(many):
+        reason = _REASONS.get(int(state[lane]))
+        if reason is None:
+            if not np.isfinite(bnorm[lane]):
+                reason = Reason.NONFINITE_RHS
+            elif not np.isfinite(rows.reshape(4, n, LANES)[..., lane]).all():
+                reason = Reason.NONFINITE_OPERATOR
+            else:
+                reason = Reason.OVERFLOW
+        count = int(counts[lane])
+        infos.append(SolveInfo(
+            reason, iterations=count, matvecs=count + 1, precond_applies=count,
+            residuals=_filled(history[: count + 1, lane]), residual=float(norms[lane]),
+            setup_seconds=setup / many, solve_seconds=0.0, method="solve_batch",
+        ))  # fmt: skip
+    return infos
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Return a copy, where a system waited for others its last residual."""
+    known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return values[known]
