@@ -131,6 +131,9 @@ def test_fields_from_the_files_that_people_have(tmp_path):
         assert inputs.dtype == solutions.dtype == np.float32
         assert np.array_equal(inputs[:, 0], a[1:4, ::2, ::2]), name
         assert np.array_equal(solutions[:, 0], u[1:4, ::2, ::2]), name
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["valid"] = np.array([1, 0, 1, 1, 1], "u1")
+    assert np.array_equal(load_fields(tmp_path / "a.h5")[0][:, 0], a[[0, 2, 3, 4]])
     np.savez(tmp_path / "c.npz", nothing=a)
     with pytest.raises(ValueError, match="no inputs and solutions"):
         load_fields(tmp_path / "c.npz")

@@ -59,8 +59,13 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         arrays: dict[str, Any] = {
             name: item[...] for name, item in file.items() if isinstance(item, h5py.Dataset)
         }
+        kept: Any = slice(None)
+        if "valid" in arrays:  # ours: samples that could not be solved are left out
+            count = len(arrays["valid"])
+            kept = arrays.pop("valid").astype(bool)
+            arrays = {n: v[kept] for n, v in arrays.items() if v.shape[:1] == (count,)}
         if isinstance(file.get("inputs"), h5py.Group):
-            channels = [item[...] for item in file["inputs"].values()]
+            channels = [item[...][kept] for item in file["inputs"].values()]
             arrays["inputs"] = np.stack(channels, axis=1)
     return arrays
 
