@@ -140,6 +140,15 @@ for _name, _module, _class, _matrix, _summary in (
     register(_name, "preconditioner", f"solvers.direct.{_module}:{_class}", _matrix, _summary,
              needs_entries=True, direct=True)  # fmt: skip
 
+for _name, _module, _class, _matrix, _summary in (
+    ("smoothed_aggregation", "aggregation", "SmoothedAggregation", "general",
+     "algebraic multigrid on aggregates; near-nullspace vectors"),
+    ("classical_amg", "classical", "ClassicalAMG", "general",
+     "algebraic multigrid on a subset, extended+i interpolation"),
+):  # fmt: skip
+    register(_name, "preconditioner", f"solvers.multigrid.{_module}:{_class}", _matrix, _summary,
+             needs_entries=True)  # fmt: skip
+
 for _name, _class, _looks_at, _summary in (
     ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),
     ("binned_tsallis_inf", "BinnedTsallisINF", "context", "Tsallis-INF in each bin of the context"),

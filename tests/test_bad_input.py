@@ -178,8 +178,10 @@ def test_zero_or_nan_on_the_diagonal_of_a_preconditioner(entry, bad):
         except (ValueError, ArithmeticError) as error:
             assert len(str(error)) > 10
         else:
-            # NaN need not be looked for: whoever uses the result sees it.
-            assert np.isnan(bad) and not np.all(np.isfinite(M @ np.ones(len(A))))
+            # NaN need not be looked for: whoever uses the result sees it. Multigrid leaves an
+            # empty row alone.
+            finite = np.all(np.isfinite(M @ np.ones(len(A))))
+            assert not finite if np.isnan(bad) else finite and hasattr(M, "levels")
 
 
 @pytest.mark.parametrize("system", NASTY, ids=[name for name, _, _ in NASTY])

@@ -12,27 +12,60 @@ from krylearn.kernels.amg_product import pointers
 from krylearn.kernels.parallel import jit, parallel_for
 
 GRAIN = 8192
+# Off-diagonal entries of this share of the diagonal in all leave a row to the smoother.
+DOMINANT = 0.1
+# The share of its diagonal that a row keeps when its weak entries are added to that.
+LEAST = 0.25
 
 
 # -- strength of connection --------------------------------------------------------------------
 
 
 @jit
-def _strong(lo, hi, theta2, indptr, indices, data, size, strong):
+def _strong(lo, hi, theta, indptr, indices, data, root, strong):
     one = np.uint64(1)
     for i in range(np.uint64(lo), np.uint64(hi)):
-        bound = theta2 * size[i]
+        bound = theta * root[i]
         for k in range(indptr[i], indptr[i + one]):
             j = np.uint64(indices[k])
-            a = data[k]
-            square = a.real * a.real + a.imag * a.imag
-            strong[k] = j != i and square > bound * size[j]
+            strong[k] = j != i and abs(data[k]) > bound * root[j]
+
+
+@jit
+def _mend(lo, hi, indptr, indices, data, strong):
+    """Let no row be cut off, or lose its diagonal by lumping, because all it has is weak."""
+    one = np.uint64(1)
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        own, weak = data.dtype.type(0), data.dtype.type(0)
+        total, most = data.real.dtype.type(0), data.real.dtype.type(0)
+        any_strong = False
+        for k in range(indptr[i], indptr[i + one]):
+            if indices[k] == i:
+                own += data[k]
+                continue
+            if strong[k]:
+                any_strong = True
+            else:
+                weak += data[k]
+            total += abs(data[k])
+            most = max(most, abs(data[k]))
+        size = abs(own)
+        if total > DOMINANT * size and (not any_strong or abs(own + weak) < LEAST * size):
+            bound = 0 if any_strong else most / 2
+            for k in range(indptr[i], indptr[i + one]):
+                if indices[k] != i and abs(data[k]) > bound:
+                    strong[k] = True
 
 
 def strong_symmetric(A: tuple, d: np.ndarray, theta: float) -> np.ndarray:
-    """Mark ``|a_ij|^2 > theta^2 |a_ii a_jj|`` (Vanek, Mandel and Brezina 1996, eq. 4.1)."""
+    """Mark ``|a_ij| > theta sqrt(|a_ii a_jj|)`` (Vanek, Mandel and Brezina 1996, eq. 4.1).
+
+    A row of weak connections only keeps its strongest ones, unless its diagonal dominates.
+    """
     strong = np.empty(A[1].shape[0], np.bool_)
-    parallel_for(_strong, d.shape[0], GRAIN, theta**2, *A, np.abs(d), strong)
+    root = np.sqrt(np.abs(d))
+    parallel_for(_strong, d.shape[0], GRAIN, root.dtype.type(theta), *A, root, strong)
+    parallel_for(_mend, d.shape[0], GRAIN, *A, strong)
     return strong
 
 
@@ -64,22 +97,18 @@ def _nodes_fill(lo, hi, size, nodes, indptr, indices, data, Np, Nj, Nx):
         end = np.uint64(start)
         for k in range(indptr[node * size], indptr[(node + one) * size]):
             other = np.uint64(indices[k]) // size
-            a = data[k]
-            square = a.real * a.real + a.imag * a.imag
             p = place[other]
             if p < start:
                 place[other] = np.int64(end)
                 Nj[end] = np.uint32(other)
-                Nx[end] = square
+                Nx[end] = abs(data[k])
                 end += one
             else:
-                Nx[np.uint64(p)] += square
-        for m in range(np.uint64(start), end):
-            Nx[m] = np.sqrt(Nx[m])
+                Nx[np.uint64(p)] += abs(data[k])
 
 
 def node_norms(A: tuple, size: int) -> tuple:
-    """Return the matrix of the Frobenius norms of the ``size`` by ``size`` blocks of A."""
+    """Return the sums of magnitudes in the ``size`` by ``size`` blocks of A, a matrix of nodes."""
     nodes = (A[0].shape[0] - 1) // size
     counts = np.zeros(nodes + 1, np.int64)
     # Each share has a marker of all nodes.
@@ -129,7 +158,7 @@ def aggregate(indptr, indices, data, strong, owner):
     for i in range(np.uint64(0), n):
         if owner[i] != -1:
             continue
-        most = data.real[0] * 0
+        most = data.real.dtype.type(0)
         for k in range(indptr[i], indptr[i + one]):
             if strong[k]:
                 home = owner[indices[k]]
@@ -183,7 +212,7 @@ def _orthonormalise(lo, hi, size, first, members, B, Q, R):
     columns = B.shape[1]
     for a in range(lo, hi):
         for c in range(columns):
-            whole = B.real[0, 0] * 0
+            whole = B.real.dtype.type(0)
             for m in range(first[a], first[a + 1]):
                 for row in range(members[m] * size, (members[m] + 1) * size):
                     v = B[row, c]
@@ -247,7 +276,7 @@ def tentative(owner: np.ndarray, count: int, size: int, B: np.ndarray) -> tuple:
 
 
 @jit
-def _filtered_diagonal(lo, hi, indptr, indices, data, strong, lump, d):
+def _filtered_diagonal(lo, hi, indptr, indices, data, strong, smooth, d):
     """Add the weak entries of a row to its diagonal, unless that all but takes it away."""
     one = np.uint64(1)
     for i in range(np.uint64(lo), np.uint64(hi)):
@@ -256,9 +285,9 @@ def _filtered_diagonal(lo, hi, indptr, indices, data, strong, lump, d):
             if indices[k] == i:
                 own += data[k]
             elif not strong[k]:
-                weak += data[k]
-        total = own + weak
-        d[i] = total if lump and abs(total) > 0.25 * abs(own) else own
+                weak += data[k] * smooth[indices[k]]
+        total = own + weak / smooth[i] if smooth[i] != 0 else own
+        d[i] = total if abs(total) >= LEAST * abs(own) else own
 
 
 @jit
@@ -266,7 +295,7 @@ def _row_sums(lo, hi, indptr, indices, data, strong, d, sums):
     """Sum ``|a_ij / d_i|`` over the diagonal and what is strong: a bound of the spectral radius."""
     one = np.uint64(1)
     for i in range(np.uint64(lo), np.uint64(hi)):
-        total = sums[i] * 0
+        total = sums.dtype.type(0)
         for k in range(indptr[i], indptr[i + one]):
             if strong[k] and indices[k] != i:
                 total += abs(data[k])
@@ -343,13 +372,14 @@ def _smooth_fill(lo, hi, size, omega, indptr, indices, data, strong, d, owner, Q
                 Px[m + c] -= weight * Q[j, c]
 
 
-def filtered_diagonal(A: tuple, strong: np.ndarray, lump: bool) -> np.ndarray:
+def filtered_diagonal(A: tuple, strong: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     """Return the diagonal of the filtered matrix A_F, which keeps what is strong.
 
-    With `lump` its row sums are those of A (Vanek, Mandel and Brezina 1996, eq. 4.2).
+    ``A_F @ smooth`` is ``A @ smooth``; for ones that is eq. 4.2 of Vanek, Mandel and Brezina
+    (1996).
     """
     d = np.empty(A[0].shape[0] - 1, A[2].dtype)
-    parallel_for(_filtered_diagonal, d.shape[0], GRAIN, *A, strong, lump, d)
+    parallel_for(_filtered_diagonal, d.shape[0], GRAIN, *A, strong, smooth, d)
     return d
 
 

@@ -27,7 +27,9 @@ def _strong(lo, hi, theta, signed, indptr, indices, data, strong):
         for k in range(indptr[i], indptr[i + one]):
             if indices[k] == i:
                 own += data[k]
-        most = data.real[0] * 0
+        if own != 0:
+            own /= abs(own)
+        most = data.real.dtype.type(0)
         for k in range(indptr[i], indptr[i + one]):
             if indices[k] != i:
                 a = data[k]
@@ -252,7 +254,7 @@ def split(S: tuple, T: tuple, how: str) -> np.ndarray:
 @jit
 def _truncate(count, most, share, columns, weights):
     """Keep the `most` largest weights, not below a share of the largest; keep their sum."""
-    largest = weights.real[0] * 0
+    largest = weights.real.dtype.type(0)
     total = weights.dtype.type(0)
     for m in range(count):
         largest = max(largest, abs(weights[m]))
@@ -280,7 +282,27 @@ def _truncate(count, most, share, columns, weights):
 
 
 @jit
-def _extended(first, last, cuts, most, share, indptr, indices, data, strong, number,
+def _select(count, columns, weights, number, start, end, kept):
+    """Keep the weights whose coarse points are among ``kept[start:end]``; keep their sum."""
+    total, rest = weights.dtype.type(0), weights.dtype.type(0)
+    found = 0
+    for m in range(count):
+        total += weights[m]
+        for k in range(start, end):
+            if np.int64(kept[k]) == np.int64(number[columns[m]]):
+                columns[found] = columns[m]
+                weights[found] = weights[m]
+                rest += weights[m]
+                found += 1
+                break
+    if abs(rest) > 0.1 * abs(total):
+        for m in range(found):
+            weights[m] *= total / rest
+    return found
+
+
+@jit
+def _extended(first, last, cuts, most, share, Kp, Kj, indptr, indices, data, strong, number,
               Ps, Pe, Pj, Px):  # fmt: skip
     """Extended+i interpolation (De Sterck, Falgout, Nolting and Yang 2008, eq. 4.10)."""
     one = np.uint64(1)
@@ -305,8 +327,9 @@ def _extended(first, last, cuts, most, share, indptr, indices, data, strong, num
                 j = np.uint64(indices[k])
                 if strong[k]:
                     reach += 1 + np.int64(indptr[j + one]) - np.int64(indptr[j])
-            if min(reach, n) > columns.shape[0]:
-                columns, weights = np.empty(min(reach, n), np.uint64), np.empty(min(reach, n), data.dtype)
+            reach = min(reach, n)
+            if reach > columns.shape[0]:
+                columns, weights = np.empty(reach, np.uint64), np.empty(reach, data.dtype)
             for k in range(indptr[i], indptr[i + one]):
                 j = np.uint64(indices[k])
                 if j == i:
@@ -365,7 +388,10 @@ def _extended(first, last, cuts, most, share, indptr, indices, data, strong, num
             for m in range(count):
                 place[columns[m]] = 0
                 weights[m] = -weights[m] / own if own != 0 else own
-            kept = _truncate(count, most, share, columns, weights)
+            if Kp.shape[0] > 1:
+                kept = _select(count, columns, weights, number, Kp[i], Kp[i + one], Kj)
+            else:
+                kept = _truncate(count, most, share, columns, weights)
             end = start
             for m in range(kept):
                 Pj[end] = np.uint32(number[columns[m]])
@@ -375,7 +401,7 @@ def _extended(first, last, cuts, most, share, indptr, indices, data, strong, num
 
 
 def interpolate(A: tuple, strong: np.ndarray, state: np.ndarray, most: int, share: float,
-                ) -> tuple[int, tuple]:  # fmt: skip
+                like: tuple | None = None) -> tuple[int, tuple]:  # fmt: skip
     """Return the number of coarse points and the interpolation as a CSR triple.
 
     Parameters
@@ -388,6 +414,8 @@ def interpolate(A: tuple, strong: np.ndarray, state: np.ndarray, most: int, shar
         Weights a row that are kept, the largest.
     share : float
         Weights below this share of the largest are dropped; the others make up for them.
+    like : CSR triple, optional
+        Keep the weights that this one has, instead.
     """
     n = state.shape[0]
     coarse = state == COARSE
@@ -396,8 +424,10 @@ def interpolate(A: tuple, strong: np.ndarray, state: np.ndarray, most: int, shar
     number = np.where(coarse, number - 1, -1).astype(np.int32)
     start, end = np.empty(n, np.uint64), np.empty(n, np.uint64)
     indices, data = np.empty(n * most, A[1].dtype), np.empty(n * most, A[2].dtype)
+    kept = (np.zeros(1, start.dtype), indices[:0]) if like is None else like[:2]
+    kept = kept[0].astype(start.dtype, copy=False), kept[1]
     shares = get_num_threads() if n > GRAIN else 1
     cuts = np.arange(shares + 1) * n // shares
-    parallel_for(_extended, shares, 1, cuts, most, A[2].real.dtype.type(share), *A, strong,
-                 number, start, end, indices, data)  # fmt: skip
+    parallel_for(_extended, shares, 1, cuts, most, A[2].real.dtype.type(share), *kept, *A,
+                 strong, number, start, end, indices, data)  # fmt: skip
     return count, compact(Gapped(start, end, indices, data))

@@ -36,7 +36,7 @@ def _prepare(first, last, cuts, hermitian, indptr, indices, data, kind, gain):
     for block in range(first, last):
         start, stop = np.uint64(cuts[block]), np.uint64(cuts[block + 1])
         for i in range(start, stop):
-            outside, total = data.real[0] * 0, data.real[0] * 0
+            outside, total = data.real.dtype.type(0), data.real.dtype.type(0)
             what = 0
             own = data.dtype.type(0)
             for k in range(indptr[i], indptr[i + one]):
@@ -190,7 +190,8 @@ def multiply_add(A: tuple, x: np.ndarray, y: np.ndarray) -> None:
 
 def cast(x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> None:
     """Do ``y = scale * x`` in another precision."""
-    parallel_for(_cast, y.shape[0], 4 * GRAIN, y.real.dtype.type(scale), x, y)
+    wide = np.result_type(x.real.dtype, y.real.dtype).type
+    parallel_for(_cast, y.shape[0], 4 * GRAIN, wide(scale), x, y)
 
 
 class GaussSeidel:

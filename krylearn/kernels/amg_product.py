@@ -220,7 +220,7 @@ def diagonal_places(A: tuple) -> np.ndarray:
 def _rounding(lo, hi, eps, Rp, Rj, Rx, middle, indices, data, floor):
     one = np.uint64(1)
     for c in range(np.uint64(lo), np.uint64(hi)):
-        total = floor[c] * 0
+        total = floor.dtype.type(0)
         for k in range(Rp[c], Rp[c + one]):
             i = np.uint64(Rj[k])
             m = np.uint64(middle[i])

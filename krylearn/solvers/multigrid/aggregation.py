@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from krylearn.kernels import amg_aggregate as amg
-from krylearn.solvers.multigrid.hierarchy import Hierarchy, Level
+from krylearn.kernels import relaxation
+from krylearn.solvers.multigrid.algebraic import AlgebraicMultigrid, Level
 from krylearn.solvers.relaxation.splitting import working_dtype
 
 __all__ = ["SmoothedAggregation"]
@@ -16,7 +17,7 @@ __all__ = ["SmoothedAggregation"]
 RIGID = {3: 2, 6: 3}
 
 
-class SmoothedAggregation(Hierarchy):
+class SmoothedAggregation(AlgebraicMultigrid):
     """Multigrid by smoothed aggregation: one cycle, from zero.
 
     Strongly coupled unknowns make aggregates, which carry the near-nullspace vectors `B` to the
@@ -40,9 +41,9 @@ class SmoothedAggregation(Hierarchy):
     cycle : {'V', 'W', 'F'}
     sweeps : int
         Gauss-Seidel sweeps before (forwards) and after (backwards) the coarse correction.
-    precision : {'same', 'single', 'auto'}
-        Of the cycle: that of A; single; or single where A is large and its entries differ by less
-        than a factor of 1e4. The set-up is done in that of A.
+    precision : {'auto', 'single', 'double'}
+        Of the cycle: single, or that of A. 'auto' is single where A has 100,000 rows or more and
+        its entries differ by less than a factor of 1e4. The set-up is done in that of A.
     max_levels, max_coarse : int
         Coarsen until that many levels, or no more than `max_coarse` unknowns.
 
@@ -83,13 +84,12 @@ class SmoothedAggregation(Hierarchy):
     name = "smoothed_aggregation"
 
     def __init__(self, A, B=None, *, block_size=None, theta=None, omega=4 / 3, cycle="V", sweeps=1,
-                 precision="same", max_levels=20, max_coarse=100):  # fmt: skip
+                 precision="auto", max_levels=20, max_coarse=100):  # fmt: skip
         self.B = None if B is None else _vectors(B, A)
         columns = 1 if self.B is None else self.B.shape[1]
         if block_size is None:
-            blocks = getattr(A, "blocksize", (1, 1)) if getattr(A, "format", "") == "bsr" else (1, 1)
-            rigid = RIGID.get(columns, 1)
-            block_size = blocks[0] if blocks[0] == blocks[1] > 1 else rigid
+            blocks = getattr(A, "blocksize", (1, 1))
+            block_size = blocks[0] if blocks[0] == blocks[1] > 1 else RIGID.get(columns, 1)
             if A.shape[0] % block_size:
                 block_size = 1
         if block_size != int(block_size) or block_size < 1 or A.shape[0] % block_size:
@@ -116,8 +116,11 @@ class SmoothedAggregation(Hierarchy):
         strong, owner, count = kept["strong"], kept["owner"], kept["count"]
         if count == 0 or count * k >= 0.8 * level.n:
             return None
+        if k == 1:
+            d = amg.filtered_diagonal(level.A, strong, self._B[:, 0])
+        else:
+            d = relaxation.diagonal(*level.A)
         Q, self._B = amg.tentative(owner, count, size, self._B)
-        d = amg.filtered_diagonal(level.A, strong, size == 1)
         radius = amg.radius_bound(level.A, strong, d)
         self._size = k
         return count * k, amg.smoothed(level.A, strong, d, self.omega / radius, owner, size, Q)
@@ -125,13 +128,13 @@ class SmoothedAggregation(Hierarchy):
     def _aggregates(self, level: Level, depth: int) -> tuple:
         """Return what of A to keep, the aggregate of each node, and how many there are."""
         graph = level.A if self._size == 1 else amg.node_norms(level.A, self._size)
-        everything = np.ones(graph[1].shape[0], bool)
-        size = amg.filtered_diagonal(graph, everything, False)
+        size = relaxation.diagonal(*graph)
         strong = amg.strong_symmetric(graph, size, self.theta * 0.5**depth)
         owner = np.empty(size.shape[0], np.int32)
         count = int(amg.aggregate(*graph, strong, owner))
-        # Lumping what is weak would spoil the rigid motions.
-        return (strong if self._size == 1 else np.ones(level.nnz, bool)), owner, count
+        # No lumping keeps several vectors.
+        single = self._size == self._B.shape[1] == 1
+        return (strong if single else np.ones(level.nnz, bool)), owner, count
 
 
 def _vectors(B: Any, A: Any) -> np.ndarray:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from krylearn.kernels import amg_classical as amg
-from krylearn.solvers.multigrid.hierarchy import Hierarchy, Level
+from krylearn.solvers.multigrid.algebraic import AlgebraicMultigrid, Level
 
 __all__ = ["ClassicalAMG"]
 
 SPLITTINGS = ("ruge_stueben", "pmis")
 
 
-class ClassicalAMG(Hierarchy):
+class ClassicalAMG(AlgebraicMultigrid):
     """Multigrid on a subset of the unknowns, with extended+i interpolation: one cycle, from zero.
 
     The most robust preconditioner for one diffusion-like equation: jumps, anisotropy and walls of
@@ -33,9 +33,9 @@ class ClassicalAMG(Hierarchy):
     cycle : {'V', 'W', 'F'}
     sweeps : int
         Gauss-Seidel sweeps before (forwards) and after (backwards) the coarse correction.
-    precision : {'same', 'single', 'auto'}
-        Of the cycle: that of A; single; or single where A is large and its entries differ by less
-        than a factor of 1e4. The set-up is done in that of A.
+    precision : {'auto', 'single', 'double'}
+        Of the cycle: single, or that of A. 'auto' is single where A has 100,000 rows or more and
+        its entries differ by less than a factor of 1e4. The set-up is done in that of A.
     max_levels, max_coarse : int
         Coarsen until that many levels, or no more than `max_coarse` unknowns.
 
@@ -75,7 +75,7 @@ class ClassicalAMG(Hierarchy):
     name = "classical_amg"
 
     def __init__(self, A, *, theta=0.25, signed=True, splitting="ruge_stueben", most=4, share=0.0,
-                 cycle="V", sweeps=1, precision="same", max_levels=25, max_coarse=100):  # fmt: skip
+                 cycle="V", sweeps=1, precision="auto", max_levels=25, max_coarse=100):  # fmt: skip
         if splitting not in SPLITTINGS:
             raise ValueError(f"splitting must be one of {', '.join(SPLITTINGS)}, not {splitting!r}")
         if not (0 < theta <= 1 and 0 <= share < 1):
@@ -92,6 +92,10 @@ class ClassicalAMG(Hierarchy):
         if not kept:
             kept["strong"] = amg.strong_classical(level.A, self.theta, self.signed)
             kept["state"] = amg.split(*amg.strong_pattern(level.A, kept["strong"]), self.splitting)
-        count, P = amg.interpolate(level.A, kept["strong"], kept["state"], self.most, self.share)
+        count, P = amg.interpolate(level.A, kept["strong"], kept["state"], self.most, self.share,
+                                   kept.get("P"))  # fmt: skip
         # Points without a strong connection are left to the smoother.
-        return None if count == 0 or count >= 0.9 * level.n else (count, P)
+        if count == 0 or count >= 0.9 * level.n:
+            return None
+        kept["P"] = P[:2]
+        return count, P
