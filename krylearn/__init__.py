@@ -19,6 +19,7 @@ _LAZY = {
     "Grid": "grid",
     "GridOperator": "grid",
     "Policy": "learned.relaxation",
+    "AutoSolver": "learned.selection",
     "boundary_rhs": "grid",
     "RecycleSpace": "solvers.krylov.recycle",
     "solve": "choose",

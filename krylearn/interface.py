@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy as np
 from krylearn.kernels.vector import norm, subtract
 from krylearn.operators import Identity, Operator, Preconditioner, as_operator, matrix_like
 
-__all__ = ["Reason", "Solve", "SolveInfo", "solve_with"]
+__all__ = ["Reason", "Solve", "SolveInfo", "solve_with", "time_limit"]
 
 
 class Reason(enum.Enum):
@@ -33,6 +35,7 @@ class Reason(enum.Enum):
         "restart, or a preconditioner M)",
     )
     STOPPED = (1, "the callback raised StopIteration")
+    TIME_LIMIT = (1, "the time limit was reached: allow more seconds, or try another method")
     ILL_CONDITIONED = (1, "the condition number exceeds conlim: raise it, or use damp")
     DIVERGED = (
         1,
@@ -136,6 +139,39 @@ def _unpickle_info(record: dict[str, Any]) -> SolveInfo:
     return SolveInfo(record["reason"], **{k: v for k, v in record.items() if k not in derived})
 
 
+_limits = threading.local()
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let solves that run in the block end with `Reason.TIME_LIMIT` after so many seconds.
+
+    Of several limits, one inside the other, the first to be reached counts. An iteration that has
+    begun is finished, and so is the set-up of a preconditioner.
+
+    Parameters
+    ----------
+    seconds : float
+        From the beginning of the block.
+
+    Examples
+    --------
+    >>> import numpy as np, krylearn as kl
+    >>> from krylearn.interface import time_limit
+    >>> A = np.diag(np.geomspace(1, 1e12, 300))
+    >>> with time_limit(0.0):
+    ...     x, info = kl.cg(A, np.ones(300))
+    >>> bool(info > 0), info.reason.name
+    (True, 'TIME_LIMIT')
+    """
+    before = getattr(_limits, "deadline", math.inf)
+    _limits.deadline = min(before, time.perf_counter() + seconds)
+    try:
+        yield
+    finally:
+        _limits.deadline = before
+
+
 class Solve:
     """One system with one right-hand side, while a method works on it.
 
@@ -170,6 +206,7 @@ class Solve:
         self.tolerance = max(float(rtol) * self.bnorm, float(atol))
         self.maxiter = maxiter
         self.callback = callback
+        self.deadline = getattr(_limits, "deadline", math.inf)
         self.iterations = self.matvecs = self.precond_applies = 0
         self.cycle = 1
         self.extra: dict[str, Any] = {}
@@ -214,6 +251,9 @@ class Solve:
         """Return whether a pass goes on, `rnorm` being the recurrence's residual norm."""
         if self._hopeless < rnorm < math.inf and self.reason is None:
             self.reason = Reason.DIVERGED
+        if self.deadline < math.inf and self.reason is None:
+            if rnorm > self.tolerance and time.perf_counter() > self.deadline:
+                self.reason = Reason.TIME_LIMIT
         return (
             self.tolerance < rnorm < math.inf
             and self.iterations < self.maxiter

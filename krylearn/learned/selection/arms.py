@@ -1,0 +1,148 @@
+"""The configurations that compete: a method, a preconditioner, what is reused, where it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from krylearn import registry
+from krylearn.choose import _rule
+
+# By the rule's method: what suits such matrices, the most promising first.
+_SUITED: dict[str, tuple[str, ...]] = {
+    "cg": ("cg+ic0", "cg+ssor", "cg+fast_poisson", "cg+multigrid", "gmres+direct", "cg",
+           "cg+smoothed_aggregation", "cg+classical_amg", "cg+jacobi", "recycled_cg+ic0",
+           "recycled_cg"),
+    "minres": ("minres", "gmres+direct", "gmres+fast_poisson", "gmres+ilu0", "idrs+ilu0",
+               "gcrodr+ilu0", "gcrodr"),
+    "gmres": ("gmres+ilu0", "bicgstab+ilu0", "gmres+direct", "idrs+ilu0", "gcrodr+ilu0",
+              "gmres+multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel"),
+}  # fmt: skip
+# What else to try of an arm that leads: options of its method, then of its preconditioner.
+_METHOD_OPTIONS = {
+    "gmres": ({"restart": 50},), "idrs": ({"s": 8},), "gcrodr": ({"restart": 30, "k": 10},),
+}  # fmt: skip
+_PRECOND_OPTIONS = {"ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8})}
+# What making a preconditioner costs, roughly, in products with A.
+_SETUP = {
+    "jacobi": 3, "gauss_seidel": 20, "sor": 20, "ssor": 60, "chebyshev": 60, "ic0": 30, "ilu0": 30,
+    "multigrid": 60, "smoothed_aggregation": 150, "classical_amg": 150, "fast_poisson": 60,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration.
+
+    Attributes
+    ----------
+    method, precond : str
+        Registered names; no preconditioner where it is empty.
+    reuse : {'update', 'new', 'keep'}
+        What becomes of the preconditioner when A changes: its values are renewed, all of it is
+        made anew, or it stays until solves have become so slow that a new one pays.
+    start : {'given', 'previous', 'extrapolated'}
+        The caller's starting guess, the last solution, or the last two continued on a line.
+    options, precond_options : tuple of (str, value)
+    call : callable, optional
+        In place of a method: ``call(A, b, x0=, rtol=, atol=, maxiter=)``.
+    """
+
+    method: str
+    precond: str = ""
+    reuse: str = "update"
+    start: str = "given"
+    options: tuple[tuple[str, Any], ...] = ()
+    precond_options: tuple[tuple[str, Any], ...] = ()
+    call: Callable | None = None
+
+    def __str__(self) -> str:
+        parts = [self.method + _listed(self.options)]
+        if self.precond:
+            parts[0] += f"+{self.precond}{_listed(self.precond_options)}"
+            parts += {"keep": ["M kept"], "new": ["M new"]}.get(self.reuse, [])
+        if self.start != "given":
+            parts.append(f"x0 {self.start}")
+        return ", ".join(parts)
+
+    def variants(self) -> Iterator[Arm]:
+        """Yield arms that differ from this one in one thing."""
+        if self.start == "given":
+            yield replace(self, start="previous")
+        elif self.start == "previous":
+            yield replace(self, start="extrapolated")
+        if self.precond:
+            for reuse in ("keep", "new"):
+                if self.reuse == "update":
+                    yield replace(self, reuse=reuse)
+        if not self.options:
+            for more in _METHOD_OPTIONS.get(self.method, ()):
+                yield replace(self, options=tuple(more.items()))
+        if not self.precond_options:
+            for more in _PRECOND_OPTIONS.get(self.precond, ()):
+                yield replace(self, precond_options=tuple(more.items()))
+
+
+def _listed(options: tuple[tuple[str, Any], ...]) -> str:
+    return f"({', '.join(f'{name}={value}' for name, value in options)})" if options else ""
+
+
+def parse_arm(text: str) -> Arm:
+    """Return the arm of a text such as 'cg+ic0'.
+
+    Raises
+    ------
+    ValueError
+        If a name is not registered.
+
+    Examples
+    --------
+    >>> parse_arm("cg+ic0").precond
+    'ic0'
+    """
+    method, _, precond = text.partition("+")
+    registry.find("method", method)
+    if precond:
+        registry.find("preconditioner", precond)
+    return Arm(method, precond)
+
+
+def suited_arms(A: Any) -> list[Arm]:
+    """Return the configurations that may suit A, the most promising first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [str(arm) for arm in suited_arms(np.diag([1.0, 2.0]))][:1]
+    ['cg+ic0']
+    """
+    method, _, _ = _rule(A)
+    known = {(e.kind, e.name): e for e in registry.entries("method")}
+    known |= {(e.kind, e.name): e for e in registry.entries("preconditioner")}
+    entries = not hasattr(A, "matvec") or hasattr(A, "tocsr")
+    gridded = hasattr(A, "grid")
+    arms = []
+    for text in _SUITED.get(method, (method,)):
+        name, _, precond = text.partition("+")
+        parts = [known.get(("method", name))]
+        parts += [known.get(("preconditioner", precond))] if precond else []
+        if any(part is None or (part.needs_entries and not entries) for part in parts):
+            continue
+        if precond in ("multigrid", "fast_poisson") and not gridded:
+            continue
+        if precond == "direct" and setup_guess(Arm(name, precond), A) > 1e5:
+            continue
+        arms.append(Arm(name, precond))
+    return arms
+
+
+def setup_guess(arm: Arm, A: Any) -> float:
+    """Return roughly what the arm's preconditioner costs to make, in products with A."""
+    if arm.precond != "direct":
+        return _SETUP.get(arm.precond, 100.0 if arm.precond else 0.0)
+    n = A.shape[0]
+    # Nested dissection: n^1.5 operations in the plane, n^2 in space, for a product's n.
+    per_row = getattr(A, "nnz", 5 * n) / max(n, 1)
+    ndim = A.grid.ndim if hasattr(A, "grid") else (1 if per_row < 4 else 2 if per_row < 6.5 else 3)
+    return 30.0 if ndim == 1 else 10 * n**0.5 if ndim == 2 else 0.5 * n

@@ -1,0 +1,256 @@
+"""One configuration at work on one system, watched: time, progress, and whether it is true."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from krylearn import registry
+from krylearn.interface import Reason, SolveInfo, _unpickle_info, time_limit
+from krylearn.learned.selection.arms import Arm
+from krylearn.learned.selection.held import Workshop
+
+# Methods that carry a subspace.
+_RECYCLING = ("gcrodr", "recycled_cg")
+# Unknowns of the system on which kernels are compiled before they are timed.
+_SMALL = 200
+_warmed: set[tuple] = set()
+
+
+class System:
+    """A system to be solved, and what is known of it.
+
+    Attributes
+    ----------
+    mark : tuple
+        The same for the same A: sums over its entries, or of a product with it.
+    """
+
+    def __init__(self, A: Any, b: np.ndarray, x0: Any, settings: dict[str, Any],
+                 solutions: list[np.ndarray]) -> None:  # fmt: skip
+        self.A, self.b, self.settings = A, b, settings
+        self.x0 = None if x0 is None else np.asarray(x0)
+        self._solutions = solutions
+        shape = b.shape if b.ndim == 1 or b.shape[1] > 1 else b.shape[:1]
+        self._past = [x for x in solutions if x.shape == shape]
+
+    @cached_property
+    def mark(self) -> tuple:
+        with np.errstate(all="ignore"):
+            if sp.issparse(self.A):
+                indices = self.A.indices
+                ends = (int(indices[-1]), int(indices[len(indices) // 2])) if len(indices) else ()
+                return (*_sums(self.A.data), self.A.nnz, *ends)
+            stack = getattr(self.A, "_stack", self.A)
+            if isinstance(stack, np.ndarray):
+                return _sums(stack.ravel())
+            return _sums(self.product(np.cos(np.arange(self.A.shape[1]))))
+
+    def product(self, x: np.ndarray) -> np.ndarray:
+        """Return ``A @ x``."""
+        if sp.issparse(self.A) or isinstance(self.A, np.ndarray) or hasattr(self.A, "__matmul__"):
+            return self.A @ x
+        if x.ndim == 1:
+            return np.asarray(self.A.matvec(x)).reshape(-1)
+        return np.stack([np.asarray(self.A.matvec(c)).reshape(-1) for c in x.T], axis=1)
+
+    def product_seconds(self) -> float:
+        """Return what a product with A takes."""
+        x = np.ones(self.A.shape[1], self.b.dtype if self.b.dtype.kind in "fc" else float)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            self.product(x)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    @cached_property
+    def norm(self) -> float:
+        return float(np.linalg.norm(self.b))
+
+    def residual(self, x: np.ndarray) -> float:
+        """Return the largest residual of a column over its tolerance; infinity where no number."""
+        b = self.b.reshape(self.A.shape[0], -1)
+        try:
+            r = b - self.product(np.asarray(x)).reshape(b.shape)
+        except (ValueError, TypeError):
+            return math.inf
+        with np.errstate(all="ignore"):
+            sizes = np.linalg.norm(r, axis=0)
+            bounds = np.maximum(self.settings["rtol"] * np.linalg.norm(b, axis=0),
+                                self.settings["atol"])  # fmt: skip
+            worst = np.max(np.where(sizes <= bounds, sizes / np.maximum(bounds, 1e-300),
+                                    sizes / np.maximum(bounds, 1e-300)))  # fmt: skip
+        return float(worst) if np.isfinite(sizes).all() else math.inf
+
+    def start(self, arm: Arm) -> Any:
+        """Return the starting guess of an arm."""
+        if arm.start == "given" or not self._past:
+            return self.x0
+        if arm.start == "previous" or len(self._past) < 2:
+            return self._past[-1]
+        return 2 * self._past[-1] - self._past[-2]
+
+    def start_norm(self, arm: Arm) -> float:
+        """Return the residual norm of an arm's starting guess."""
+        x0 = self.start(arm)
+        if x0 is None:
+            return self.norm
+        r = self.b.reshape(-1) - np.asarray(self.product(x0)).reshape(-1)
+        return float(np.linalg.norm(r))
+
+
+def _sums(values: np.ndarray) -> tuple:
+    if not values.size:
+        return (0.0, 0.0)
+    return float(np.vdot(values, values).real), complex(values.sum())
+
+
+@dataclass
+class Attempt:
+    """What became of one attempt.
+
+    Attributes
+    ----------
+    solved : bool
+        The solution is there and true.
+    undecided : bool
+        It was stopped by the time limit.
+    refused : bool
+        The method or the preconditioner does not take such systems.
+    progress : float
+        How far the logarithm of the residual had come towards the tolerance, from 0 to 1.
+    """
+
+    arm: Arm
+    x: np.ndarray | None = None
+    info: SolveInfo | None = None
+    setup_seconds: float = 0.0
+    solve_seconds: float = 0.0
+    solved: bool = False
+    undecided: bool = False
+    refused: bool = False
+    rnorm: float = math.inf
+    progress: float = 0.0
+    note: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return self.setup_seconds + self.solve_seconds
+
+
+def attempt(arm: Arm, system: System, workshop: Workshop, x0: Any, limit: float) -> Attempt:
+    """Let an arm work on a system for `limit` seconds at most."""
+    one = Attempt(arm)
+    began = time.perf_counter()
+    try:
+        options = dict(arm.options)
+        if arm.precond:
+            options["M"], _ = workshop.preconditioner(arm, system)
+        if arm.method in _RECYCLING:
+            options["recycle"] = workshop.space(arm)
+        function = arm.call or registry.find("method", arm.method).load()
+        one.setup_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        with time_limit(limit), np.errstate(all="ignore"):
+            x, info = function(system.A, system.b, x0=x0, **system.settings, **options)
+        one.solve_seconds = time.perf_counter() - began
+        _judge(one, system, x, info)
+    except Exception as error:  # whatever an arm raises, the system will be solved by another
+        spent = time.perf_counter() - began
+        if one.setup_seconds:
+            one.solve_seconds = spent
+        else:
+            one.setup_seconds = spent
+        one.note = f"{type(error).__name__}: {error}".splitlines()[0][:80]
+        one.refused = isinstance(error, (TypeError, ValueError, ImportError))
+        workshop.forget(arm)
+        return one
+    if not (one.solved or one.undecided):
+        workshop.forget(arm)
+    return one
+
+
+def _judge(one: Attempt, system: System, x: Any, info: Any) -> None:
+    """Find out whether an answer is one."""
+    ours = isinstance(info, SolveInfo) and one.arm.call is None
+    if ours:
+        one.x, one.info, one.rnorm = x, info, float(info.residual)
+        one.solved = info.converged and info.reason is Reason.CONVERGED
+        one.undecided = info.reason is Reason.TIME_LIMIT
+        one.note = info.reason.name.lower().replace("_", " ")
+        first = float(info.residuals[0])
+        goal = system.settings["rtol"] * system.norm
+        if one.undecided and first > goal > 0 and 0 < one.rnorm < first:
+            one.progress = math.log(first / one.rnorm) / math.log(first / goal)
+        return
+    x = np.asarray(x)
+    shape = system.b.shape if system.b.ndim == 1 or system.b.shape[1] > 1 else system.b.shape[:1]
+    if x.size != system.b.size or x.dtype.kind not in "biufc":
+        one.note = "the answer is no vector of numbers"
+        return
+    one.x = np.array(x.reshape(shape))
+    over = system.residual(one.x)
+    one.rnorm = float(np.linalg.norm(system.b.ravel() - system.product(one.x).ravel())) if (
+        math.isfinite(over)) else math.inf  # fmt: skip
+    one.solved = over <= 1.0
+    claimed = isinstance(info, (int, np.integer)) and info == 0
+    one.note = "" if one.solved else "a wrong answer" if claimed else f"not converged ({info})"
+    iterations = max(int(getattr(info, "iterations", 0)), 0)
+    one.info = SolveInfo(
+        Reason.CONVERGED if one.solved else Reason.MAXITER, iterations=iterations,
+        matvecs=int(getattr(info, "matvecs", iterations)), precond_applies=0,
+        residuals=np.array([one.rnorm]), residual=one.rnorm, setup_seconds=0.0,
+        solve_seconds=one.solve_seconds, method=one.arm.method,
+    )  # fmt: skip
+
+
+def join(tries: list[Attempt], why: str) -> SolveInfo:
+    """Return one record of the attempts at a system, that of the last with everybody's work."""
+    last = tries[-1]
+    assert last.info is not None
+    infos = [one.info for one in tries if one.info is not None]
+    record = dict(last.info.__dict__)
+    for count in ("iterations", "matvecs", "precond_applies"):
+        record[count] = sum(getattr(info, count) for info in infos)
+    if len(infos) > 1:
+        histories = [info.residuals[:-1] for info in infos[:-1]]
+        record["residuals"] = np.concatenate([*histories, last.info.residuals])
+    record.update(
+        setup_seconds=sum(one.setup_seconds for one in tries),
+        solve_seconds=sum(one.solve_seconds for one in tries),
+        method=str(last.arm), choice=why,
+    )  # fmt: skip
+    return _unpickle_info(record)
+
+
+def warm(arm: Arm, system: System) -> None:
+    """Compile what an arm needs on a small system of the same kind, so as not to time that."""
+    A, b = system.A, system.b
+    key = (arm.method, arm.precond, arm.options, type(A).__name__, str(A.dtype), str(b.dtype),
+           b.shape[1:])  # fmt: skip
+    if key in _warmed or arm.call is not None:
+        return
+    _warmed.add(key)
+    if hasattr(A, "grid"):
+        from krylearn.grid import Grid, GridOperator
+
+        small: Any = GridOperator.diffusion(Grid((9,) * A.grid.ndim), dtype=A.dtype)
+    elif sp.issparse(A) or isinstance(A, np.ndarray):
+        small = A[:_SMALL, :_SMALL]
+    else:
+        return
+    with contextlib.suppress(Exception), np.errstate(all="ignore"), time_limit(5.0):
+        options = dict(arm.options)
+        if arm.precond:
+            options["M"] = registry.preconditioner(arm.precond, small, **dict(arm.precond_options))
+        rhs = np.ones((small.shape[0], *b.shape[1:]), b.dtype)
+        registry.find("method", arm.method).load()(small, rhs, maxiter=5, **options)

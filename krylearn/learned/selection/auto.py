@@ -1,0 +1,311 @@
+"""`AutoSolver`: learns along a sequence of systems which configuration solves them fastest."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from krylearn.choose import solve as solve_by_rule
+from krylearn.interface import SolveInfo, _numbers
+from krylearn.learned.selection.arms import Arm, parse_arm, setup_guess, suited_arms
+from krylearn.learned.selection.attempt import Attempt, System, attempt, join, warm
+from krylearn.learned.selection.held import Workshop
+from krylearn.learned.selection.race import Race
+from krylearn.operators import matrix_like
+
+__all__ = ["AutoSolver"]
+
+# Without any experience an arm is given up after so many products' time, and no sooner than so
+# many seconds; then the next is tried, and all again with more.
+FIRST_LIMIT, LEAST_LIMIT, GROWTH, TURNS = 3000, 0.05, 5.0, 7
+# A set-up that takes less of a solve than this is not worth saving.
+NOTABLE = 0.15
+
+
+class AutoSolver:
+    """Solves one system after the other, and learns what solves them fastest.
+
+    Parameters
+    ----------
+    arms : iterable of str, Arm or callable, optional
+        The configurations to choose among, such as 'cg+ic0'; by default those that suit A. A
+        callable is called as ``f(A, b, x0=, rtol=, atol=, maxiter=)`` and returns ``(x, info)``;
+        what it claims is checked.
+    rtol, atol, maxiter
+        As for `cg`; maxiter holds for each attempt.
+    horizon : int
+        Systems to plan for: exploring may cost a share of what so many cost.
+    share : float
+        That share.
+
+    Attributes
+    ----------
+    solved : int
+        Systems solved so far.
+
+    Notes
+    -----
+    Costs are seconds, with all set-up. An arm that is explored is stopped after 1.25 times the
+    time of the best one known, and the best one finishes from where it stopped; after three pulls
+    without success an arm is out. What holds for ``info == 0`` elsewhere holds here: the residual
+    has been recomputed, whoever found the solution.
+
+    Systems of different size or kind are told apart and learned separately. The solver may be
+    pickled; preconditioners are made anew afterwards.
+
+    References
+    ----------
+    PCGBandit (2025), arXiv 2509.08765; Khodak et al. (2024), Learning to relax, ICLR.
+
+    Examples
+    --------
+    >>> import krylearn as kl
+    >>> solver = kl.AutoSolver(rtol=1e-8)
+    >>> for P in kl.problems.sequence("darcy", 5, shape=(16, 16)):
+    ...     x, info = solver.solve(P.A, P.b)
+    ...     assert info == 0
+    >>> solver.solved
+    5
+    """
+
+    def __init__(self, arms: Iterable[str | Arm | Callable] | None = None, *, rtol: float = 1e-5,
+                 atol: float = 0.0, maxiter: int | None = None, horizon: int = 200,
+                 share: float = 0.08) -> None:  # fmt: skip
+        if horizon < 1 or not 0 <= share:
+            raise ValueError(f"horizon must be >= 1 and share >= 0, not {horizon} and {share}")
+        self.arms = None if arms is None else [_as_arm(arm) for arm in arms]
+        if self.arms is not None and not self.arms:
+            raise ValueError("arms must not be empty")
+        self.settings = {"rtol": rtol, "atol": atol, "maxiter": maxiter}
+        self.horizon, self.share = horizon, share
+        self.solved = 0
+        self._lanes: dict[tuple, _Lane] = {}
+
+    def solve(self, A: Any, b: Any, x0: Any = None) -> tuple[np.ndarray, SolveInfo]:
+        """Solve the next system.
+
+        Parameters
+        ----------
+        A, b, x0
+            As for `cg`; A may be any matrix.
+
+        Returns
+        -------
+        x : array
+        info : SolveInfo
+            ``info.method`` names the configuration, ``info.choice`` says why it ran.
+        """
+        A, b = matrix_like(A), _numbers(b, "b")
+        lane = self._lane(A, b)
+        if lane is None or not np.isfinite(b).all() or not b.any():
+            # Nothing to be learned; the rule says what is wrong with the operands, if anything is.
+            return solve_by_rule(A, b, x0, **self.settings)
+        system = System(A, b, x0, self.settings, lane.solutions)
+        lane.workshop.arrived(system)
+        if not math.isfinite(system.mark[0]):
+            return solve_by_rule(A, b, x0, **self.settings)
+        x, info = lane.solve(system)
+        self.solved += int(info.converged)
+        return x, info
+
+    def _lane(self, A: Any, b: np.ndarray) -> _Lane | None:
+        if A.shape[0] != A.shape[1] or b.shape[:1] != A.shape[:1] or not 1 <= b.ndim <= 2:
+            return None
+        # Sizes within a factor of two are alike.
+        key = (type(A).__name__, round(math.log2(max(A.shape[0], 1))), str(A.dtype), b.shape[1:])
+        if key not in self._lanes:
+            arms = suited_arms(A) if self.arms is None else self.arms
+            self._lanes[key] = _Lane(A, arms, self.horizon, self.share)
+        return self._lanes[key]
+
+    def explain(self, file: Any = None) -> None:
+        """Print what has been learned.
+
+        Parameters
+        ----------
+        file : text file, optional
+            The standard output by default.
+        """
+        print(self.explanation(), file=file or sys.stdout)
+
+    def explanation(self) -> str:
+        """Return what `explain` prints."""
+        return "\n\n".join(lane.explanation() for lane in self._lanes.values()) or "nothing yet"
+
+    def __repr__(self) -> str:
+        return f"<AutoSolver after {self.solved} systems>"
+
+
+class _Lane:
+    """Systems of one kind: the race of the arms, and what they keep."""
+
+    def __init__(self, A: Any, arms: list[Arm], horizon: int, share: float) -> None:
+        self.title = f"{A.shape[0]} unknowns, {type(A).__name__}, {A.dtype}"
+        self.race = Race(horizon, share)
+        self.workshop = Workshop()
+        self.solutions: list[np.ndarray] = []
+        self.unit = 0.0
+        self.bases = arms
+
+    def solve(self, system: System) -> tuple[np.ndarray, SolveInfo]:
+        race = self.race
+        if not race.rounds and not race.tracks:
+            self.unit = system.product_seconds()
+            for arm in self.bases:
+                race.add(arm, setup_guess(arm, system.A) * self.unit)
+        arm = race.choose()
+        if arm is None:
+            x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
+            return x, info
+        arm = self._inherit(arm)
+        first = race.leader is None
+        why = "the first to be tried" if first else "the best so far" if arm == race.leader else (
+            "explored" if not race.tracks[arm].pulls else "compared again")  # fmt: skip
+        limit = self._first_limit() if first else max(race.limit(arm), 20 * self.unit)
+        tries = [self._pull(arm, system, system.start(arm), limit)]
+        if not tries[0].solved:
+            tries += self._rescue(system, tries[0], arm, limit)
+            why += "; its backstop finished"
+        last = tries[-1]
+        spent = sum(one.seconds for one in tries)
+        self._learn(arm, tries[0], spent, system)
+        if first and last.solved and len(tries) > 1:
+            race.solved(last.arm, last.seconds)
+        if last.x is None or last.info is None:
+            x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
+            return x, info
+        if last.solved:
+            self.solutions[:] = [*self.solutions[-1:], last.x]
+        return last.x, join(tries, why)
+
+    def _pull(self, arm: Arm, system: System, x0: Any, limit: float) -> Attempt:
+        warm(arm, system)
+        return attempt(arm, system, self.workshop, x0, limit)
+
+    def _first_limit(self) -> float:
+        return max(FIRST_LIMIT * self.unit, LEAST_LIMIT)
+
+    def _inherit(self, arm: Arm) -> Arm:
+        """Let an arm that has not been tried start where the leader does."""
+        leader = self.race.leader
+        if leader is None or self.race.tracks[arm].pulls or arm.start != "given":
+            return arm
+        heir = replace(arm, start=leader.start)
+        if heir == arm or heir in self.race.tracks or arm in leader.variants():
+            return arm
+        self.race.rename(arm, heir)
+        return heir
+
+    def _rescue(self, system: System, failed: Attempt, arm: Arm, limit: float) -> list[Attempt]:
+        """Finish from where an arm has stopped: by the best, then by all others, in turns."""
+        race = self.race
+        order = race.ranking()
+        tries: list[Attempt] = []
+        hopeless = set() if failed.undecided else {arm}
+        best, x0 = failed.rnorm, failed.x
+        if not best < system.start_norm(arm):
+            best, x0 = system.norm, system.start(arm)
+        limit = max(limit, self._first_limit())
+        for turn in range(TURNS):
+            for other in order:
+                if other in hopeless or (turn == 0 and other == arm):
+                    continue
+                last = turn == TURNS - 1
+                one = self._pull(other, system, x0, math.inf if last else limit)
+                tries.append(one)
+                if one.solved:
+                    return tries
+                if not one.undecided:
+                    hopeless.add(other)
+                if one.rnorm < best:
+                    best, x0 = one.rnorm, one.x
+            if hopeless >= set(order):
+                break
+            limit *= GROWTH
+        # Nobody has solved it: hand out the best there is.
+        every = [failed, *tries]
+        best_try = min(every, key=lambda one: (one.info is None, one.rnorm))
+        return [*(one for one in tries if one is not best_try), best_try] if tries else []
+
+    def _learn(self, arm: Arm, one: Attempt, spent: float, system: System) -> None:
+        race, track = self.race, self.race.tracks[arm]
+        if one.solved:
+            solving = self.workshop.solving(arm, one)
+            race.solved(arm, solving + self.workshop.share(arm, one), spent)
+            self._branch(arm, one, system)
+        elif one.undecided:
+            cost = self.workshop.solving(arm, one) / max(one.progress, 0.05)
+            race.missed(arm, spent, f"given up after {one.seconds:.2g} s",
+                        cost + self.workshop.share(arm, one))  # fmt: skip
+        else:
+            race.missed(arm, spent, one.note, certain=one.refused and not track.solved)
+
+    def _branch(self, arm: Arm, one: Attempt, system: System) -> None:
+        """Let variants of an arm that has proven good take part."""
+        race = self.race
+        leads = arm == race.leader and race.tracks[arm].solved >= 2
+        for variant in arm.variants() if arm.call is None else ():
+            if variant in race.tracks or self._known_worse(variant, arm):
+                continue
+            saves = variant.reuse != arm.reuse
+            if saves and one.setup_seconds < NOTABLE * one.solve_seconds:
+                continue
+            if variant.start != arm.start:
+                if not system.start_norm(variant) < system.start_norm(arm):
+                    continue
+            fast = saves and variant.reuse == "keep" and race.leader is not None and (
+                one.solve_seconds < race.expected(race.leader))  # fmt: skip
+            if leads or fast:
+                race.add(variant, first=True)
+
+    def _known_worse(self, variant: Arm, arm: Arm) -> bool:
+        """Return whether an arm that differs from the variant in one other thing has lost."""
+        changed = {name: value for name, value in vars(variant).items()
+                   if value != getattr(arm, name)}  # fmt: skip
+        return any(
+            all(getattr(other, name) == value for name, value in changed.items())
+            and (other.method, other.precond) == (arm.method, arm.precond)
+            and (track.out or self.race.worse(other))
+            for other, track in self.race.tracks.items() if track.pulls
+        )  # fmt: skip
+
+    def explanation(self) -> str:
+        race = self.race
+        leader = race.leader
+        lines = [f"{self.title}: {race.rounds} systems"]
+        if leader is None:
+            return "\n".join([*lines, "  nothing has solved one yet"])
+        lines[0] += f", now {race.expected(leader):.3g} s each by {leader}"
+        width = max(len(str(arm)) for arm in race.tracks)
+        lines.append(f"  {'configuration':<{width}}  pulls  solved  s each  ratio  verdict")
+        for arm in race.ranking(everyone=True):
+            track = race.tracks[arm]
+            each = ratio = "-"
+            if track.weight:
+                seconds = race.expected(arm)
+                each, ratio = f"{seconds:.2g}", f"{seconds / race.expected(leader):.2f}"
+            verdict = (
+                "leads" if arm == leader else "not tried" if not track.pulls
+                else f"out: {track.note}" if track.out else "proven worse" if race.worse(arm)
+                else "in the race"
+            )  # fmt: skip
+            if track.note and not track.out and arm != leader:
+                verdict += f" ({track.note})"
+            lines.append(f"  {arm!s:<{width}}  {track.pulls:5d}  {track.solved:6d}  {each:>6}  "
+                         f"{ratio:>5}  {verdict}")  # fmt: skip
+        return "\n".join(lines)
+
+
+def _as_arm(arm: Any) -> Arm:
+    if isinstance(arm, Arm):
+        return arm
+    if isinstance(arm, str):
+        return parse_arm(arm)
+    if callable(arm):
+        return Arm(getattr(arm, "__name__", type(arm).__name__), call=arm)
+    raise TypeError(f"an arm is a name, an Arm or a callable, not {type(arm).__name__}")

@@ -1,0 +1,142 @@
+"""What arms keep between systems: preconditioners, recycled subspaces, how often A changes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from statistics import median
+from typing import Any
+
+from krylearn import registry
+from krylearn.learned.selection.arms import Arm
+
+# A kept preconditioner is thought to last so many systems, until it has been seen.
+LIFE = 20.0
+# A set-up is never spread over more systems than these.
+MOST = 200.0
+# Of so many measurements the median counts.
+RECENT = 15
+
+
+class Held:
+    """A preconditioner and what it has cost and brought since it was made.
+
+    It is due to be renewed when solves have twice taken longer than the mean of all since then,
+    the set-up counted in: from there on the mean would rise (the rule of replacement).
+    """
+
+    def __init__(self, M: Any, mark: tuple, seconds: float) -> None:
+        self.M = M
+        self.renewed(mark, seconds)
+
+    def renewed(self, mark: tuple, seconds: float) -> None:
+        self.mark, self.setup, self.count, self.total, self.slow = mark, seconds, 0, 0.0, 0
+
+    def served(self, seconds: float) -> None:
+        self.count += 1
+        self.total += seconds
+        mean = (self.setup + self.total) / self.count
+        self.slow = self.slow + 1 if seconds > mean else 0
+
+    @property
+    def due(self) -> bool:
+        return self.slow >= 2
+
+
+class Workshop:
+    """Makes, renews and keeps the preconditioners of the arms; arms with the same one share it.
+
+    Attributes
+    ----------
+    changing : float
+        Share of recent systems whose A was not that of the one before.
+    """
+
+    def __init__(self) -> None:
+        self.changing = 1.0
+        self._mark: tuple | None = None
+        self._held: dict[tuple, Held] = {}
+        self._lives: dict[Arm, float] = {}
+        self._spaces: dict[Arm, Any] = {}
+        self._rates: dict[tuple, deque] = defaultdict(lambda: deque(maxlen=RECENT))
+
+    def arrived(self, system: Any) -> None:
+        """Take note of a new system."""
+        if self._mark is not None:
+            self.changing += 0.5 * (float(system.mark != self._mark) - self.changing)
+        self._mark = system.mark
+
+    def preconditioner(self, arm: Arm, system: Any) -> tuple[Any, float]:
+        """Return the arm's preconditioner for a system, and the seconds that went into it now."""
+        key = (arm.precond, arm.precond_options)
+        held = self._held.get(key)
+        if held is not None and held.mark == system.mark:
+            return held.M, 0.0
+        if held is not None and arm.reuse == "keep":
+            if not held.due:
+                return held.M, 0.0
+            life = self._lives.get(arm, float(held.count))
+            self._lives[arm] = 0.5 * (life + held.count)
+        began = time.perf_counter()
+        if held is not None and arm.reuse != "new":
+            try:
+                held.M.update(system.A)
+                held.renewed(system.mark, time.perf_counter() - began)
+                return held.M, held.setup
+            except (ValueError, TypeError, NotImplementedError):
+                began = time.perf_counter()  # another pattern: make a new one
+        self._held.pop(key, None)
+        M = registry.preconditioner(arm.precond, system.A, **dict(arm.precond_options))
+        seconds = time.perf_counter() - began
+        self._held[key] = Held(M, system.mark, seconds)
+        return M, seconds
+
+    def forget(self, arm: Arm) -> None:
+        """Drop the arm's preconditioner, with which something is wrong."""
+        self._held.pop((arm.precond, arm.precond_options), None)
+
+    def solving(self, arm: Arm, one: Any) -> float:
+        """Return what a solve costs: its iterations, at the median price of one.
+
+        So that two arms which differ in what they start from, or in how old their preconditioner
+        is, compare by what they do and not by what else the machine had to do meanwhile.
+        """
+        count = max(one.info.iterations, 1)
+        rates = self._rates[arm.method, arm.options, arm.precond, arm.precond_options]
+        rates.append(one.solve_seconds / count)
+        seconds = count * median(rates)
+        held = self._held.get((arm.precond, arm.precond_options))
+        if held is not None:
+            held.served(seconds)
+        return seconds
+
+    def share(self, arm: Arm, one: Any) -> float:
+        """Return what of the set-up one solve has to bear, in the long run."""
+        held = self._held.get((arm.precond, arm.precond_options))
+        if held is None or not arm.precond:
+            return one.setup_seconds
+        setups = self._rates[arm.precond, arm.precond_options, arm.reuse == "new"]
+        if one.setup_seconds > 0.5 * held.setup:
+            setups.append(held.setup)
+        setup = median(setups) if setups else held.setup
+        if arm.reuse != "keep":
+            return setup * max(self.changing, 1 / MOST)
+        return setup / min(max(self._lives.get(arm, LIFE), held.count), MOST)
+
+    def space(self, arm: Arm) -> Any:
+        """Return the subspace that the arm carries from system to system."""
+        if arm not in self._spaces:
+            from krylearn import RecycleSpace
+
+            self._spaces[arm] = RecycleSpace()
+        return self._spaces[arm]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whatever libraries have made stays behind.
+        return self.__dict__ | {"_held": {}, "_spaces": {}, "_rates": dict(self._rates)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        rates = state.pop("_rates")
+        self.__dict__.update(state)
+        self._rates.update(rates)
