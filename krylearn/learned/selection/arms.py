@@ -17,15 +17,18 @@ _SUITED: dict[str, tuple[str, ...]] = {
     "minres": ("minres", "gmres+direct", "gmres+fast_poisson", "gmres+ilu0", "idrs+ilu0",
                "gcrodr+ilu0", "gcrodr"),
     "gmres": ("gmres+ilu0", "bicgstab+ilu0", "gmres+direct", "idrs+ilu0", "gcrodr+ilu0",
-              "gmres+multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel"),
+              "gmres+multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel", "bicgstab",
+              "idrs", "gmres"),
 }  # fmt: skip
+# With these a method takes an iteration or two, whatever its options are.
+EXACT = ("direct", "fast_poisson")
 # What else to try of an arm that leads: options of its method, then of its preconditioner.
 _METHOD_OPTIONS = {
     "gmres": ({"restart": 50},), "idrs": ({"s": 8},), "gcrodr": ({"restart": 30, "k": 10},),
 }  # fmt: skip
-_PRECOND_OPTIONS = {"ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8})}
+_PRECOND_OPTIONS: dict[str, tuple[dict, ...]] = {"ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8})}
 # What making a preconditioner costs, roughly, in products with A.
-_SETUP = {
+_SETUP: dict[str, float] = {
     "jacobi": 3, "gauss_seidel": 20, "sor": 20, "ssor": 60, "chebyshev": 60, "ic0": 30, "ilu0": 30,
     "multigrid": 60, "smoothed_aggregation": 150, "classical_amg": 150, "fast_poisson": 60,
 }  # fmt: skip
@@ -68,6 +71,8 @@ class Arm:
 
     def variants(self) -> Iterator[Arm]:
         """Yield arms that differ from this one in one thing."""
+        if self.call is not None:
+            return
         if self.start == "given":
             yield replace(self, start="previous")
         elif self.start == "previous":
@@ -76,7 +81,7 @@ class Arm:
             for reuse in ("keep", "new"):
                 if self.reuse == "update":
                     yield replace(self, reuse=reuse)
-        if not self.options:
+        if not self.options and self.precond not in EXACT:
             for more in _METHOD_OPTIONS.get(self.method, ()):
                 yield replace(self, options=tuple(more.items()))
         if not self.precond_options:
@@ -108,8 +113,14 @@ def parse_arm(text: str) -> Arm:
     return Arm(method, precond)
 
 
-def suited_arms(A: Any) -> list[Arm]:
+def suited_arms(A: Any, method: str = "") -> list[Arm]:
     """Return the configurations that may suit A, the most promising first.
+
+    Parameters
+    ----------
+    A : as `matrix_like` gives it
+    method : {'cg', 'minres', 'gmres'}, optional
+        Those that suit matrices which suit this method; by the rule of `solve` otherwise.
 
     Examples
     --------
@@ -117,7 +128,7 @@ def suited_arms(A: Any) -> list[Arm]:
     >>> [str(arm) for arm in suited_arms(np.diag([1.0, 2.0]))][:1]
     ['cg+ic0']
     """
-    method, _, _ = _rule(A)
+    method = method or _rule(A)[0]
     known = {(e.kind, e.name): e for e in registry.entries("method")}
     known |= {(e.kind, e.name): e for e in registry.entries("preconditioner")}
     entries = not hasattr(A, "matvec") or hasattr(A, "tocsr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -86,9 +86,9 @@ class System:
             sizes = np.linalg.norm(r, axis=0)
             bounds = np.maximum(self.settings["rtol"] * np.linalg.norm(b, axis=0),
                                 self.settings["atol"])  # fmt: skip
-            worst = np.max(np.where(sizes <= bounds, sizes / np.maximum(bounds, 1e-300),
-                                    sizes / np.maximum(bounds, 1e-300)))  # fmt: skip
-        return float(worst) if np.isfinite(sizes).all() else math.inf
+        if not np.isfinite(sizes).all():
+            return math.inf
+        return float(np.max(sizes / np.maximum(bounds, 1e-300), initial=0.0))
 
     def start(self, arm: Arm) -> Any:
         """Return the starting guess of an arm."""
@@ -123,8 +123,8 @@ class Attempt:
         The solution is there and true.
     undecided : bool
         It was stopped by the time limit.
-    refused : bool
-        The method or the preconditioner does not take such systems.
+    refused, indefinite : bool
+        The method or the preconditioner does not take such systems; because A is indefinite.
     progress : float
         How far the logarithm of the residual had come towards the tolerance, from 0 to 1.
     """
@@ -137,10 +137,10 @@ class Attempt:
     solved: bool = False
     undecided: bool = False
     refused: bool = False
+    indefinite: bool = False
     rnorm: float = math.inf
     progress: float = 0.0
     note: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -186,6 +186,7 @@ def _judge(one: Attempt, system: System, x: Any, info: Any) -> None:
         one.x, one.info, one.rnorm = x, info, float(info.residual)
         one.solved = info.converged and info.reason is Reason.CONVERGED
         one.undecided = info.reason is Reason.TIME_LIMIT
+        one.indefinite = info.reason is Reason.INDEFINITE
         one.note = info.reason.name.lower().replace("_", " ")
         first = float(info.residuals[0])
         goal = system.settings["rtol"] * system.norm
@@ -235,8 +236,7 @@ def join(tries: list[Attempt], why: str) -> SolveInfo:
 def warm(arm: Arm, system: System) -> None:
     """Compile what an arm needs on a small system of the same kind, so as not to time that."""
     A, b = system.A, system.b
-    key = (arm.method, arm.precond, arm.options, type(A).__name__, str(A.dtype), str(b.dtype),
-           b.shape[1:])  # fmt: skip
+    key = (arm.method, arm.precond, arm.options, type(A), A.dtype, b.dtype, b.shape[1:])
     if key in _warmed or arm.call is not None:
         return
     _warmed.add(key)

@@ -15,7 +15,7 @@ from krylearn.interface import SolveInfo, _numbers
 from krylearn.learned.selection.arms import Arm, parse_arm, setup_guess, suited_arms
 from krylearn.learned.selection.attempt import Attempt, System, attempt, join, warm
 from krylearn.learned.selection.held import Workshop
-from krylearn.learned.selection.race import Race
+from krylearn.learned.selection.race import PATIENCE, Race
 from krylearn.operators import matrix_like
 
 __all__ = ["AutoSolver"]
@@ -117,10 +117,9 @@ class AutoSolver:
         if A.shape[0] != A.shape[1] or b.shape[:1] != A.shape[:1] or not 1 <= b.ndim <= 2:
             return None
         # Sizes within a factor of two are alike.
-        key = (type(A).__name__, round(math.log2(max(A.shape[0], 1))), str(A.dtype), b.shape[1:])
+        key = (type(A), round(math.log2(max(A.shape[0], 1))), A.dtype, b.shape[1:])
         if key not in self._lanes:
-            arms = suited_arms(A) if self.arms is None else self.arms
-            self._lanes[key] = _Lane(A, arms, self.horizon, self.share)
+            self._lanes[key] = _Lane(A, self.arms, self.horizon, self.share)
         return self._lanes[key]
 
     def explain(self, file: Any = None) -> None:
@@ -144,13 +143,14 @@ class AutoSolver:
 class _Lane:
     """Systems of one kind: the race of the arms, and what they keep."""
 
-    def __init__(self, A: Any, arms: list[Arm], horizon: int, share: float) -> None:
+    def __init__(self, A: Any, arms: list[Arm] | None, horizon: int, share: float) -> None:
         self.title = f"{A.shape[0]} unknowns, {type(A).__name__}, {A.dtype}"
         self.race = Race(horizon, share)
         self.workshop = Workshop()
         self.solutions: list[np.ndarray] = []
         self.unit = 0.0
-        self.bases = arms
+        self.own, self.indefinite = arms is None, False
+        self.bases = suited_arms(A) if arms is None else arms
 
     def solve(self, system: System) -> tuple[np.ndarray, SolveInfo]:
         race = self.race
@@ -176,9 +176,12 @@ class _Lane:
         self._learn(arm, tries[0], spent, system)
         if first and last.solved and len(tries) > 1:
             race.solved(last.arm, last.seconds)
-        if last.x is None or last.info is None:
+        if not last.solved and (last.info is None or not self.own):
+            # None of the arms can do it.
             x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
-            return x, info
+            if info.converged or last.info is None:
+                return x, info
+        assert last.x is not None
         if last.solved:
             self.solutions[:] = [*self.solutions[-1:], last.x]
         return last.x, join(tries, why)
@@ -243,13 +246,29 @@ class _Lane:
             race.missed(arm, spent, f"given up after {one.seconds:.2g} s",
                         cost + self.workshop.share(arm, one))  # fmt: skip
         else:
-            race.missed(arm, spent, one.note, certain=one.refused and not track.solved)
+            indefinite = arm.method == "cg" and one.indefinite
+            race.missed(arm, spent, one.note,
+                        certain=(one.refused or indefinite) and not track.solved)  # fmt: skip
+            if indefinite and not self.indefinite:
+                self.indefinite = True
+                self._replace_cg(system)
+
+    def _replace_cg(self, system: System) -> None:
+        """A is indefinite: leave out what it is not for, and let in what it is."""
+        for arm, track in self.race.tracks.items():
+            if arm.method == "cg" and not track.solved:
+                track.missed, track.note = PATIENCE, "A is indefinite"
+        for arm in suited_arms(system.A, "minres") if self.own else ():
+            self.race.add(arm, setup_guess(arm, system.A) * self.unit)
 
     def _branch(self, arm: Arm, one: Attempt, system: System) -> None:
         """Let variants of an arm that has proven good take part."""
         race = self.race
-        leads = arm == race.leader and race.tracks[arm].solved >= 2
-        for variant in arm.variants() if arm.call is None else ():
+        solved = race.tracks[arm].solved
+        if solved > 5 and solved % 10:
+            return
+        leads = arm == race.leader and solved >= 2
+        for variant in arm.variants():
             if variant in race.tracks or self._known_worse(variant, arm):
                 continue
             saves = variant.reuse != arm.reuse

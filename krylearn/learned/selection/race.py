@@ -103,12 +103,13 @@ class Race:
 
     def __init__(self, horizon: int = 200, share: float = 0.08) -> None:
         self.horizon, self.share = horizon, share
-        self.tracks: dict[Hashable, Track] = {}
+        self.tracks: dict[Any, Track] = {}
         self.rounds = 0
         self.level = math.nan
         self.spread = SPREAD
         self.excess = 0.0
         self._resting = False
+        self._leader: Any = ...  # where it must be found again
 
     def add(self, arm: Hashable, guess: float = 0.0, first: bool = False) -> None:
         """Let one more arm take part, the next to be tried if `first`.
@@ -137,6 +138,11 @@ class Race:
     @property
     def leader(self) -> Any:
         """The arm that has proven best, or None."""
+        if self._leader is ...:
+            self._leader = self._find_leader()
+        return self._leader
+
+    def _find_leader(self) -> Any:
         able = {arm: t for arm, t in self.tracks.items() if t.solved and not t.missed}
         able = able or {arm: t for arm, t in self.tracks.items() if t.solved and not t.out}
         # A lucky pull is not yet proof.
@@ -156,7 +162,7 @@ class Race:
     def choose(self) -> Any:
         """Return the arm to pull, or None if all are out."""
         leader = self.leader
-        untried = [arm for arm, t in self.tracks.items() if not t.pulls]
+        untried = [arm for arm, t in self.tracks.items() if not (t.pulls or t.out)]
         if leader is None:
             rest = [arm for arm, t in self.tracks.items() if t.pulls and not t.out]
             return next(iter(untried + rest), None)
@@ -207,6 +213,7 @@ class Race:
         track.solved += 1
         track.missed = 0
         track.note = ""
+        self._leader = ...
 
     def missed(self, arm: Hashable, spent: float, note: str, cost: float | None = None,
                certain: bool = False) -> None:  # fmt: skip
@@ -228,6 +235,7 @@ class Race:
         self._count(arm, spent)
         track.missed = PATIENCE if certain else track.missed + 1
         track.note = note
+        self._leader = ...
         if cost is not None and not math.isnan(self.level):
             found = math.log(max(cost, 1e-9)) - self.level
             # An estimate, which counts for less than a measurement.
@@ -253,8 +261,9 @@ class Race:
         self.tracks[arm].pulls += 1
         self.tracks[arm].seconds += spent
         for other, track in self.tracks.items():
-            if other != arm and other != leader:
+            if track.weight and other != arm and other != leader:
                 track.weight *= MEMORY
+        self._leader = ...
 
     def _doubt(self, track: Track) -> float:
         return self.spread / math.sqrt(max(track.weight, 1e-6))
