@@ -32,7 +32,7 @@ class System(NamedTuple):
 def solve_sequence(systems: Iterable[Any], *, method: str | Callable = "gcrodr",
                    sort: bool | Callable = False, warm_start: bool | str = False,
                    rtol: float = 1e-5, atol: float = 0.0, maxiter: int | None = None,
-                   M: Any = None, recycle: Any = None,
+                   M: Any = None, recycle: Any = None, context: Callable | None = None,
                    **options: Any) -> Iterator[tuple[np.ndarray, SolveInfo]]:  # fmt: skip
     """Solve related systems one after the other, each with what those before it have taught.
 
@@ -42,7 +42,8 @@ def solve_sequence(systems: Iterable[Any], *, method: str | Callable = "gcrodr",
         `params` is what the matrix was made from: a field, numbers, or a dict of those. Without
         `sort` the iterable is read one system at a time, as solutions are asked for.
     method : str or callable
-        A registered method, 'auto' for `solve`, or anything with the call of `cg`.
+        A registered method; anything with the call of `cg`; or 'auto' for an `AutoSolver`, which
+        finds out what is fastest (give one of your own to see what it has learned).
     sort : bool or callable
         Solve in an order in which neighbours have similar parameters, or similar
         ``sort(system)``. All systems are then read at the start, and solutions that are ready
@@ -59,6 +60,9 @@ def solve_sequence(systems: Iterable[Any], *, method: str | Callable = "gcrodr",
     recycle : RecycleSpace or False, optional
         For methods that recycle: the space to begin with. A new one by default, one for each
         size; False solves each system on its own.
+    context : callable, optional
+        ``context(system)`` is what a policy that chooses `omega` is told about a system, be it
+        the method's or that of a preconditioner (``M=lambda A: kl.SSOR(A, omega=policy)``).
     **options
         Further arguments of the method, such as ``restart``, ``k`` or ``omega``.
 
@@ -94,7 +98,9 @@ def solve_sequence(systems: Iterable[Any], *, method: str | Callable = "gcrodr",
     settings = {"rtol": rtol, "maxiter": maxiter, **options}
     if atol or method != "lsmr":  # whose own atol is another thing
         settings["atol"] = atol
-    solver = _Solver(_function(method), M, modes[warm_start], recycle, settings)
+    if M is not None and (method == "auto" or hasattr(method, "explain")):
+        raise TypeError("the automatic choice includes the preconditioner: leave M out")
+    solver = _Solver(_function(method), M, modes[warm_start], recycle, context, settings)
     return _sorted(systems, sort, solver) if sort else _streamed(systems, solver)
 
 
@@ -102,9 +108,9 @@ def _function(method: str | Callable) -> Callable:
     if callable(method):
         return method
     if method == "auto":
-        from krylearn.choose import solve
+        from krylearn.learned.selection import AutoSolver
 
-        return solve
+        return AutoSolver()
     return registry.find("method", method).load()
 
 
@@ -118,7 +124,7 @@ def _system(item: Any) -> System:
 
 def _streamed(systems: Iterable[Any], solver: _Solver) -> Iterator[tuple[np.ndarray, SolveInfo]]:
     for position, item in enumerate(systems):
-        yield solver(_system(item), position, position)
+        yield solver(_system(item), position, position, item)
 
 
 def _sorted(systems: Iterable[Any], sort: bool | Callable, solver: _Solver,
@@ -128,11 +134,11 @@ def _sorted(systems: Iterable[Any], sort: bool | Callable, solver: _Solver,
     items = list(systems)
     listed = [_system(item) for item in items]
     keys = [system.params for system in listed] if sort is True else map(sort, items)  # type: ignore[arg-type]
-    del items
     ready: dict[int, tuple[np.ndarray, SolveInfo]] = {}
     turn = 0
     for position, index in enumerate(order(keys).tolist()):
-        ready[index] = solver(listed[index], position, index)
+        ready[index] = solver(listed[index], position, index, items[index])
+        items[index] = None
         listed[index] = None  # type: ignore[call-overload]
         while turn in ready:
             yield ready.pop(turn)
@@ -143,8 +149,8 @@ class _Solver:
     """Solves one system at a time and remembers what may help with the next."""
 
     def __init__(self, function: Callable, M: Any, warm_start: str | None, recycle: Any,
-                 settings: dict[str, Any]) -> None:  # fmt: skip
-        self.function, self.settings = function, settings
+                 context: Callable | None, settings: dict[str, Any]) -> None:  # fmt: skip
+        self.function, self.settings, self.context = function, settings, context
         self.preconditioner = _Preconditioner(M)
         self.warm_start = warm_start
         self.solved: deque = deque(maxlen=REMEMBERED if warm_start == "nearest" else 1)
@@ -155,11 +161,15 @@ class _Solver:
             raise TypeError(f"{getattr(function, '__name__', function)} does not recycle")
         self.recycle = recycle
 
-    def __call__(self, system: System, position: int, index: int) -> tuple[np.ndarray, SolveInfo]:
+    def __call__(self, system: System, position: int, index: int, item: Any,
+                 ) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
         try:
             A = matrix_like(system.A)
-            M, how, seconds = self.preconditioner(A)
+            context = None if self.context is None else self.context(item)
+            M, how, seconds = self.preconditioner(A, context)
             more = {} if M is None else {"M": M}
+            if self.context is not None and "context" in _parameters(self.function):
+                more["context"] = context
             if self.spaces is not None:
                 more["recycle"] = self._space(int(A.shape[1]))
             x0 = self._start(system)
@@ -217,28 +227,31 @@ class _Preconditioner:
             self.held = None
         self.values: list[np.ndarray] | None = None
 
-    def __call__(self, A: Any) -> tuple[Any, str, float]:
+    def __call__(self, A: Any, context: Any = None) -> tuple[Any, str, float]:
         """Return M, what was done, and the seconds it took."""
         if self.make is None:
             return self.held, "kept", 0.0
         started = time.perf_counter()
         values = _values_of(A)
-        if self.held is not None and values is not None and self.values is not None:
+        # A policy chooses anew even where A stays.
+        learns = getattr(self.held, "policy", None) is not None
+        told = {"context": context} if learns else {}
+        if self.held is not None and values is not None and self.values is not None and not learns:
             if len(values) == len(self.values) and all(map(np.array_equal, values, self.values)):
                 return self.held, "kept", time.perf_counter() - started
         how = "updated"
-        if not self._updated(A):
+        if not self._updated(A, told):
             self.held = None
             self.held, how = self.make(A), "made"
         # Copies: the caller may write into the arrays of A.
         self.values = None if values is None else [np.array(v) for v in values]
         return self.held, how, time.perf_counter() - started
 
-    def _updated(self, A: Any) -> bool:
+    def _updated(self, A: Any, told: dict[str, Any]) -> bool:
         if self.held is None or not hasattr(self.held, "update"):
             return False
         try:
-            self.held.update(A)
+            self.held.update(A, **told)
         except (ValueError, NotImplementedError):  # another pattern, or what make will refuse too
             return False
         return True

@@ -321,7 +321,7 @@ def test_preconditioned_cg_tells_the_policy():
     assert M.omega == 1.7 and first != second
     copy = pickle.loads(pickle.dumps(M))
     copy.update(A, context=4.0)
-    assert copy._policy.contexts[-1] == 4.0 and policy.contexts[-1] == 3.0
+    assert copy.policy.contexts[-1] == 4.0 and policy.contexts[-1] == 3.0
 
 
 def test_losses_in_seconds_and_of_failures():
@@ -362,3 +362,18 @@ def test_policies_learn_in_solvers():
         x, info = kl.sor(A + c * sp.eye_array(144), np.ones(144), omega=joint, context=c)
         assert info == 0
     assert joint.rounds == 20
+
+
+def test_policies_in_a_sequence():
+    A = poisson(10)
+    systems = [((A + c * sp.eye_array(100)).tocsr(), np.ones(100), c) for c in (0.0, 0.1, 0.1, 0.3)]
+    policy = Recorder()
+    told = dict(context=lambda system: system[2])
+    make = dict(method="cg", M=lambda A: kl.SSOR(A, omega=policy))
+    counts = [info.iterations for _, info in kl.solve_sequence(systems, **make, **told)]
+    # The first M is made by the caller's function, which has not asked for a context.
+    assert policy.contexts == [None, 0.1, 0.1, 0.3] and policy.losses == counts
+    policy = Recorder()
+    answers = kl.solve_sequence(systems, method="sor", omega=policy, **told)
+    assert [info.iterations for _, info in answers] == policy.losses
+    assert policy.contexts == [0.0, 0.1, 0.1, 0.3]

@@ -357,3 +357,18 @@ def test_time_limit(method):
     assert info.reason is Reason.TIME_LIMIT and time.perf_counter() - began < 5
     x, info = kl.cg(A, b)
     assert info == 0
+
+
+# -- in a sequence ---------------------------------------------------------------------------------
+
+
+def test_solve_sequence_by_itself():
+    problems = list(kl.problems.sequence("darcy", 6, shape=(12, 12)))
+    for P, (x, info) in zip(problems, kl.solve_sequence(problems, method="auto", rtol=1e-8)):
+        assert info == 0 and small_enough(P.A, x, P.b, 1e-8) and info.choice
+    solver = kl.AutoSolver(["cg+ic0", "cg+ssor"])
+    answers = list(kl.solve_sequence(problems, method=solver, sort=True, rtol=1e-9))
+    assert solver.solved == 6 and all(info == 0 for _, info in answers)
+    assert all(small_enough(P.A, x, P.b, 1e-9) for P, (x, _) in zip(problems, answers))
+    with pytest.raises(TypeError, match="leave M out"):
+        kl.solve_sequence(problems, method="auto", M="ic0")

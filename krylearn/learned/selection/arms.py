@@ -26,7 +26,9 @@ EXACT = ("direct", "fast_poisson")
 _METHOD_OPTIONS = {
     "gmres": ({"restart": 50},), "idrs": ({"s": 8},), "gcrodr": ({"restart": 30, "k": 10},),
 }  # fmt: skip
-_PRECOND_OPTIONS: dict[str, tuple[dict, ...]] = {"ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8})}
+_PRECOND_OPTIONS: dict[str, tuple[dict, ...]] = {
+    "ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8}),
+}  # fmt: skip
 # What making a preconditioner costs, roughly, in products with A.
 _SETUP: dict[str, float] = {
     "jacobi": 3, "gauss_seidel": 20, "sor": 20, "ssor": 60, "chebyshev": 60, "ic0": 30, "ilu0": 30,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.choose import solve as solve_by_rule
-from krylearn.interface import SolveInfo, _numbers
+from krylearn.interface import SolveInfo, _numbers, not_negative
 from krylearn.learned.selection.arms import Arm, parse_arm, setup_guess, suited_arms
 from krylearn.learned.selection.attempt import Attempt, System, attempt, join, warm
 from krylearn.learned.selection.held import Workshop
@@ -86,13 +86,17 @@ class AutoSolver:
         self.solved = 0
         self._lanes: dict[tuple, _Lane] = {}
 
-    def solve(self, A: Any, b: Any, x0: Any = None) -> tuple[np.ndarray, SolveInfo]:
-        """Solve the next system.
+    def solve(self, A: Any, b: Any, x0: Any = None, *, rtol: float | None = None,
+              atol: float | None = None, maxiter: int | None = None,
+              ) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
+        """Solve the next system. The solver itself may be called in the same way.
 
         Parameters
         ----------
         A, b, x0
             As for `cg`; A may be any matrix.
+        rtol, atol, maxiter : optional
+            In place of those that the solver was made with.
 
         Returns
         -------
@@ -101,23 +105,28 @@ class AutoSolver:
             ``info.method`` names the configuration, ``info.choice`` says why it ran.
         """
         A, b = matrix_like(A), _numbers(b, "b")
-        lane = self._lane(A, b)
+        given = {"rtol": rtol, "atol": atol, "maxiter": maxiter}
+        settings = self.settings | {k: value for k, value in given.items() if value is not None}
+        not_negative(rtol=settings["rtol"], atol=settings["atol"])
+        lane = self._lane(A, b, settings["rtol"])
         if lane is None or not np.isfinite(b).all() or not b.any():
             # Nothing to be learned; the rule says what is wrong with the operands, if anything is.
-            return solve_by_rule(A, b, x0, **self.settings)
-        system = System(A, b, x0, self.settings, lane.solutions)
+            return solve_by_rule(A, b, x0, **settings)
+        system = System(A, b, x0, settings, lane.solutions)
         lane.workshop.arrived(system)
         if not math.isfinite(system.mark[0]):
-            return solve_by_rule(A, b, x0, **self.settings)
+            return solve_by_rule(A, b, x0, **settings)
         x, info = lane.solve(system)
         self.solved += int(info.converged)
         return x, info
 
-    def _lane(self, A: Any, b: np.ndarray) -> _Lane | None:
+    __call__ = solve
+
+    def _lane(self, A: Any, b: np.ndarray, rtol: float) -> _Lane | None:
         if A.shape[0] != A.shape[1] or b.shape[:1] != A.shape[:1] or not 1 <= b.ndim <= 2:
             return None
         # Sizes within a factor of two are alike.
-        key = (type(A), round(math.log2(max(A.shape[0], 1))), A.dtype, b.shape[1:])
+        key = (type(A), round(math.log2(max(A.shape[0], 1))), A.dtype, b.shape[1:], rtol)
         if key not in self._lanes:
             self._lanes[key] = _Lane(A, self.arms, self.horizon, self.share)
         return self._lanes[key]

@@ -172,6 +172,11 @@ class Sweeps(SplittingPreconditioner):
     order : {'natural', 'multicolour'}
     sweeps : int
     direction : {'forward', 'backward', 'symmetric'}
+
+    Attributes
+    ----------
+    policy : policy or None
+        What chooses omega at every update.
     """
 
     def __init__(self, A: Any, omega: Any, order: str, sweeps: int, direction: str,
@@ -183,11 +188,11 @@ class Sweeps(SplittingPreconditioner):
         if sweeps != int(sweeps) or sweeps < 1:
             raise ValueError(f"sweeps must be an integer >= 1, not {sweeps!r}")
         self.order, self.direction, self.sweeps = order, direction, int(sweeps)
-        self._policy = omega if hasattr(omega, "choose") else None
+        self.policy = omega if hasattr(omega, "choose") else None
         self._untold = False
         self._young = isinstance(omega, str)
         self.omega = omega
-        if self._policy is not None:
+        if self.policy is not None:
             self._ask(context)
         elif not self._young:
             self.omega = self._checked(omega)
@@ -203,8 +208,8 @@ class Sweeps(SplittingPreconditioner):
         return omega
 
     def _ask(self, context: Any) -> None:
-        if self._policy is not None:
-            self.omega = self._checked(self._policy.choose(context))
+        if self.policy is not None:
+            self.omega = self._checked(self.policy.choose(context))
             self._untold = True
 
     def update(self, A: Any, context: Any = None) -> Any:
@@ -230,15 +235,15 @@ class Sweeps(SplittingPreconditioner):
 
     def observe(self, info: Any) -> None:
         """Tell the policy, once a choice, what a solve with it has cost."""
-        if self._policy is None or not self._untold:
+        if self.policy is None or not self._untold:
             return
         self._untold = False
         if not info.converged and info.reason is not Reason.STOPPED:
-            self._policy.observe(math.inf)
-        elif getattr(self._policy, "loss", "iterations") == "seconds":
-            self._policy.observe(info.setup_seconds + info.solve_seconds)
+            self.policy.observe(math.inf)
+        elif getattr(self.policy, "loss", "iterations") == "seconds":
+            self.policy.observe(info.setup_seconds + info.solve_seconds)
         else:
-            self._policy.observe(info.iterations)
+            self.policy.observe(info.iterations)
 
     def _symbolic(self, A):
         self._plan = make_schedule(self._pattern, self.order)
