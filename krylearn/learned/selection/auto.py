@@ -106,7 +106,8 @@ class AutoSolver:
         """
         A, b = matrix_like(A), _numbers(b, "b")
         given = {"rtol": rtol, "atol": atol, "maxiter": maxiter}
-        settings = self.settings | {k: value for k, value in given.items() if value is not None}
+        settings: dict[str, Any] = dict(self.settings)
+        settings |= {k: value for k, value in given.items() if value is not None}
         not_negative(rtol=settings["rtol"], atol=settings["atol"])
         lane = self._lane(A, b, settings["rtol"])
         if lane is None or not np.isfinite(b).all() or not b.any():
