@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from krylearn import registry
-from krylearn.operators import matrix_like
+from krylearn.interface import Reason, SolveInfo
+from krylearn.kernels import relaxation
+from krylearn.operators import canonical_csr, matrix_like, unsigned_indices
+from krylearn.solvers.direct.separable import box_of
+
+# Where lines cross in measurements on two cores (Darcy, convection and diffusion, Helmholtz):
+# below so many unknowns CG with IC(0) is quicker than multigrid, in 2-D and in 3-D;
+MULTIGRID = {2: 8_000, 3: 30_000}
+# up to so many sparse LU is worth a try where iterations fail, the first being for matrices
+# with few entries a row, such as those of 2-D grids, whose factors fill little;
+FACTORISED = {2: 100_000, 3: 20_000}
+# up to so many LU beats MINRES for indefinite matrices.
+INDEFINITE = {2: 60_000, 3: 2_000}
+FEW = 5.5
+# Iterations after which a first attempt gives way to a next one that cannot fail.
+PATIENCE = 200
+# Other outcomes are answers: there is none, or somebody wanted to stop.
+_FAILED = (Reason.MAXITER, Reason.STAGNATED, Reason.DIVERGED, Reason.BREAKDOWN, Reason.INDEFINITE,
+           Reason.INDEFINITE_M, Reason.OVERFLOW, Reason.NONFINITE_PRECONDITIONER)  # fmt: skip
+
+
+@dataclass
+class Attempt:
+    """A method, a preconditioner, and why; `patience` bounds its iterations where a next waits."""
+
+    method: str
+    M: str | None
+    why: str
+    patience: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The text by which suites and `info.method` name it."""
+        return f"{self.method}+{self.M}" if self.M else self.method
 
 
 def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M="auto",
           callback=None, **options):  # fmt: skip
     """Solve ``A x = b`` with a method that suits A.
+
+    Fast transforms where A is separable on a box; multigrid-CG where it is Hermitian with a
+    positive diagonal, of a grid or not, and IC(0)-CG where it is small; LU or MINRES where it is
+    Hermitian and indefinite; GMRES with ILU(0), then LU, where it is not Hermitian. What fails is
+    followed by what is slower and fails less.
 
     Parameters
     ----------
@@ -33,67 +73,216 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
         ``info.method`` names the choice, ``info.choice`` says why.
     """
     A = matrix_like(A)
-    chosen, suited, why = _rule(A)
-    if method == "auto":
-        method = chosen
-    else:
-        why = "the method was given"
-    entry = registry.find("method", method)
     ours = isinstance(M, str) and M == "auto"
+    box = _on_a_box(A) if ours and method == "auto" else []
+    attempts = box or _attempts(A)
+    if method != "auto":
+        attempts = [_given(method, attempts, ours, M)]
+    elif not ours:
+        attempts = [_with(attempt, M) for attempt in attempts if _iterative(attempt.method)]
     if ours:
-        krylov = entry.target.startswith("solvers.krylov") and method != "lsmr"
-        # A method for Hermitian matrices would refuse the M of a matrix that is not.
-        fits = suited != "ilu0" or entry.matrix == "general"
-        M = suited if krylov and fits else None
-    label = f"{method}+{M}" if isinstance(M, str) else method
-    if isinstance(M, str):
+        M = None
+    settings = dict(x0=x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
+    answers: list[tuple[np.ndarray, SolveInfo]] = []
+    story: list[str] = []
+    while attempts:
+        attempt = attempts.pop(0)
+        last = not attempts and not box
+        story.append(attempt.why)
         try:
-            M = registry.preconditioner(M, A)
+            x, info = _try(attempt, A, b, M, settings | options, last, ours, story)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-            if not ours:  # whoever names a preconditioner wants this one or an error
+            if last and not answers or not ours:
                 raise
-            why += f"; {M} was left out: {error}"
-            M, label = None, method
-    function = entry.load()
-    if M is not None:
-        options["M"] = M
-    if atol or method != "lsmr":  # whose own atol is another thing
-        options["atol"] = atol
-    x, info = function(A, b, x0=x0, rtol=rtol, maxiter=maxiter, callback=callback, **options)
-    if not info.converged and chosen == method == "cg" and info.reason.name.startswith("INDEF"):
-        # A symmetric matrix with a positive diagonal need not be definite: try again, safely.
-        x, info = registry.find("method", "minres").load()(
-            A, b, x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback
-        )
-        why += "; cg found A indefinite, so minres took over"
-        label = "minres"
-    info.method, info.choice = label, why
+            story.append(f"{attempt.label} did not work: {error}")
+        else:
+            answers.append((x, info))
+            if info.reason not in _FAILED or _users_limit(info, maxiter):
+                break
+            if not last:
+                story.append(f"{attempt.label} ended as {info.reason.name.lower()}")
+        if not attempts and box:
+            attempts, box = _attempts(A), []
+    x, info = min(answers, key=_badness)
+    info.choice = "; ".join(story)
     return x, info
 
 
-def _rule(A: Any) -> tuple[str, str | None, str]:
-    """Return method, preconditioner and the reason for them."""
-    suited: str | None
+def _badness(answer: tuple[np.ndarray, SolveInfo]) -> tuple[bool, float]:
+    info = answer[1]
+    return not info.converged, info.residual if np.isfinite(info.residual) else np.inf
+
+
+def _users_limit(info: SolveInfo, maxiter: int | None) -> bool:
+    return info.reason is Reason.MAXITER and maxiter is not None and int(info) >= maxiter
+
+
+def _try(attempt: Attempt, A: Any, b: Any, M: Any, settings: dict[str, Any], last: bool,
+         ours: bool, story: list[str]) -> tuple[np.ndarray, SolveInfo]:  # fmt: skip
+    """Make the preconditioner and run the method."""
+    settings, label = settings | attempt.options, attempt.label
+    if attempt.method == "lsmr" and not settings["atol"]:
+        del settings["atol"]  # whose own atol is another thing
+    if attempt.patience and not last:
+        limit = settings["maxiter"]
+        settings["maxiter"] = attempt.patience if limit is None else min(limit, attempt.patience)
+    if attempt.M is not None:
+        try:
+            M = registry.preconditioner(attempt.M, A)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            if not last or not ours:  # whoever names a preconditioner wants this one or an error
+                raise
+            story.append(f"{attempt.M} was left out: {error}")
+            label = attempt.method
+    if M is not None:
+        settings["M"] = M
+    x, info = registry.find("method", attempt.method).load()(A, b, **settings)
+    info.method = label
+    return x, info
+
+
+def _given(method: str, attempts: list[Attempt], ours: bool, M: Any) -> Attempt:
+    """Return the attempt with the method that the user named."""
+    entry = registry.find("method", method)
+    why = "the method was given"
+    if not ours:
+        return Attempt(method, M if isinstance(M, str) else None, why)
+    suited = None
+    if _iterative(method) and method != "lsmr":
+        # A method for Hermitian matrices would refuse the M of a matrix that is not.
+        fits = [a.M for a in attempts if a.M and (a.M != "ilu0" or entry.matrix == "general")]
+        suited = fits[0] if fits else None
+    return Attempt(method, suited, why)
+
+
+def _with(attempt: Attempt, M: Any) -> Attempt:
+    """Return an attempt with the preconditioner that the user gave."""
+    name = M if isinstance(M, str) else None
+    return Attempt(attempt.method, name, attempt.why, None, attempt.options)
+
+
+def _iterative(method: str) -> bool:
+    return registry.find("method", method).target.startswith("solvers.krylov")
+
+
+# -- rules -----------------------------------------------------------------------------------
+
+
+def _on_a_box(A: Any) -> list[Attempt]:
+    """Return the attempt by fast transforms, if A is separable on a box."""
+    if not sp.issparse(A) and not hasattr(A, "grid"):
+        return []
+    from krylearn.solvers.direct.fast_poisson import FastPoisson
+
+    try:
+        M = FastPoisson(A)
+    except (ValueError, TypeError, ArithmeticError):
+        return []
+    box = " x ".join(map(str, M.shape_of_box))
+    return [Attempt("fast_poisson", None, f"A is separable on a box of {box}", None, {"M": M})]
+
+
+def _attempts(A: Any) -> list[Attempt]:
+    """Return what to try, in order."""
     n = A.shape[0]
     if A.shape[0] != A.shape[1]:
-        return "lsmr", None, "A is not square"
-    if sp.issparse(A) or isinstance(A, np.ndarray):
-        hermitian = is_hermitian(A)
-        diagonal = A.diagonal()
-        positive = bool(np.all(diagonal.real > 0)) and not np.any(diagonal.imag)
-        if hermitian and positive:
-            suited = "ic0" if sp.issparse(A) else "jacobi"
-            return "cg", suited, f"A ({n} x {n}) is Hermitian with a positive diagonal"
-        if hermitian:
-            return "minres", None, "A is Hermitian and not definite"
-        suited = "ilu0" if sp.issparse(A) and np.all(diagonal != 0) else None
-        return "gmres", suited, "A is not Hermitian"
-    if getattr(A, "symmetric", False):
-        singular = getattr(A, "nullspace", None) is not None
-        if getattr(A, "positive_definite", None) is False and not singular:
-            return "minres", None, "A is a symmetric operator and not definite"
-        return "cg", "ssor" if hasattr(A, "grid") else None, "A is a symmetric operator"
-    return "gmres", None, "nothing is known of A but its products"
+        return [Attempt("lsmr", None, "A is not square")]
+    if isinstance(A, np.ndarray):
+        return _dense(A)
+    if not sp.issparse(A) and not hasattr(A, "grid"):
+        if getattr(A, "symmetric", False):
+            if getattr(A, "positive_definite", None) is False:
+                return [Attempt("minres", None, "A is a symmetric operator and not definite")]
+            return [Attempt("cg", None, "A is a symmetric operator"),
+                    Attempt("minres", None, "minres needs no definiteness")]  # fmt: skip
+        return [Attempt("gmres", None, "nothing is known of A but its products")]
+    return _sparse(A, n)
+
+
+def _dense(A: np.ndarray) -> list[Attempt]:
+    n, diagonal = A.shape[0], A.diagonal()
+    rescue = Attempt("direct", None, "LU cannot fail but on singular matrices")
+    if is_hermitian(A):
+        if np.all(diagonal.real > 0):
+            why = f"A ({n:,} unknowns, dense) is Hermitian with a positive diagonal"
+            return [Attempt("cg", "jacobi", why, PATIENCE),
+                    Attempt("minres", None, "minres needs no definiteness", PATIENCE),
+                    rescue]  # fmt: skip
+        return [Attempt("minres", None, "A is Hermitian and not definite", PATIENCE), rescue]
+    return [Attempt("gmres", None, "A is not Hermitian", PATIENCE, dict(restart=50)), rescue]
+
+
+def _sparse(A: Any, n: int) -> list[Attempt]:
+    """Return what to try for a sparse matrix or a grid operator."""
+    hermitian, positive, row, axes = _traits(A)
+    planar = axes == 2 if axes else row <= FEW
+    kind = 2 if planar else 3  # dimensions
+    rescue = [Attempt("direct", None, "LU cannot fail but on singular matrices")]
+    rescue = rescue if n <= FACTORISED[kind] else []
+    semidefinite = getattr(A, "nullspace", None) is not None
+    size = f"A ({n:,} unknowns)"
+    if not hermitian:
+        suited = "ilu0" if positive is not None else None
+        return [
+            Attempt("gmres", suited, f"{size} is not Hermitian", 2 if rescue else 10,
+                    dict(restart=40)),
+            *rescue,
+            *_known(Attempt("bicgstab", suited, "bicgstab needs no restart")),
+            Attempt("gmres", suited, "a longer restart", None, dict(restart=200)),
+        ]  # fmt: skip
+    minres = Attempt("minres", None, "minres needs no definiteness")
+    if not positive or (getattr(A, "positive_definite", None) is False and not semidefinite):
+        why = f"{size} is Hermitian and not definite"
+        if n <= INDEFINITE[kind]:
+            return [Attempt("direct", None, f"{why}; it is small enough for LU"), minres]
+        return [Attempt("minres", None, why, 20 * PATIENCE if rescue else None), *rescue]
+    why = f"{size} is Hermitian with a positive diagonal"
+    small = Attempt("cg", "ic0", why, PATIENCE if rescue else None)
+    if n < MULTIGRID[kind]:
+        return [small, *rescue, minres]
+    return [*_multigrid(A, why, axes), small, minres, *rescue]
+
+
+def _multigrid(A: Any, why: str, axes: int) -> list[Attempt]:
+    """Return multigrid-CG in the forms that there are, the likeliest first."""
+    found = []
+    if axes:
+        on_grid = f"{why}, and couples neighbours on a grid"
+        found += _known(Attempt("cg", "multigrid", on_grid, PATIENCE),
+                        Attempt("cg", "geometric_multigrid", on_grid, PATIENCE))[:1]  # fmt: skip
+    found += _known(Attempt("cg", "classical_amg", f"{why}, and is large", PATIENCE),
+                    Attempt("cg", "smoothed_aggregation", "aggregates need less memory",
+                            PATIENCE))  # fmt: skip
+    return found
+
+
+def _known(*attempts: Attempt) -> list[Attempt]:
+    """Return those whose preconditioner is registered."""
+    names = {entry.name for entry in registry.entries("preconditioner")}
+    return [attempt for attempt in attempts if attempt.M is None or attempt.M in names]
+
+
+def _traits(A: Any) -> tuple[bool, bool | None, float, int]:
+    """Return whether A is Hermitian, its diagonal positive, entries a row, and axes of its grid.
+
+    The second is None where an entry of the diagonal is zero.
+    """
+    if hasattr(A, "grid"):
+        stack = A._stack
+        diagonal, row, axes = stack[0], 2 * A.grid.ndim + 1, max(2, A.grid.ndim)
+        hermitian = bool(A.symmetric)
+    else:
+        A = canonical_csr(A)
+        pattern = unsigned_indices(A)
+        data = A.data if A.dtype.kind in "fc" else A.data.astype(float)
+        if data.dtype.itemsize > 16 or data.dtype == np.longdouble:
+            data = data.astype(np.complex128 if data.dtype.kind == "c" else np.float64)
+        hermitian = relaxation.is_hermitian(*pattern, data)
+        diagonal = relaxation.diagonal(*pattern, data)
+        box = box_of(A)
+        row, axes = A.nnz / max(1, A.shape[0]), max(2, len(box)) if box else 0
+    positive = bool(np.all(diagonal.real > 0)) and not np.any(diagonal.imag)
+    return hermitian, positive if np.all(diagonal != 0) else None, row, axes
 
 
 def is_hermitian(A: Any) -> bool:

@@ -102,6 +102,17 @@ def test_convection_weak_and_strong():
             kl.fast_poisson(A, b)
 
 
+def test_transforms_made_before_serve_again():
+    A = kl.GridOperator.diffusion(kl.Grid((8, 9)))
+    M, b = kl.FastPoisson(A), example_vector(72)
+    x, info = kl.fast_poisson(A, b, rtol=1e-12, M=M)
+    assert info == 0 and info.iterations == 1 and info.setup_seconds == M.setup_seconds
+    x, info = kl.fast_poisson(1.1 * A, b, rtol=1e-12, M=M)
+    assert info == 0 and info.iterations > 1
+    with pytest.raises(ValueError, match="FastPoisson"):
+        kl.fast_poisson(A, b, M="jacobi")
+
+
 def test_masks_are_refused():
     grid = kl.Grid((6, 6))
     mask = np.ones(grid.shape, bool)

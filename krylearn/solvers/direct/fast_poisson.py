@@ -189,8 +189,8 @@ def fast_poisson(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, ca
         Converged when the recomputed ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
     maxiter : int, optional
         Most corrections. One reaches rounding level but for badly conditioned systems.
-    M : None
-        A direct method takes no preconditioner.
+    M : {None, FastPoisson}
+        That of A, or of an operator near it, made before.
     callback : callable, optional
         Called as ``callback(xk)`` after each correction with a read-only view of the iterate.
         Raise StopIteration in it to end the solve.
@@ -225,9 +225,11 @@ def fast_poisson(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, ca
     >>> info == 0, info.iterations
     (True, 1)
     """
-    if M is not None:
-        raise ValueError("fast_poisson is direct and takes no M; give FastPoisson to cg instead")
     settings = dict(rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
+    if M is not None:
+        if not isinstance(M, FastPoisson):
+            raise ValueError("fast_poisson takes a FastPoisson for M, and no other")
+        return solve_with(refine_with(M.singular), A, b, x0, method="fast_poisson", M=M, **settings)
     if not hasattr(A, "grid"):
         entries = square_csr(A, "fast_poisson", working_dtype(A, b, x0))
         if not all_finite(entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,21 @@ def _lines(diagonal: np.ndarray, upper: np.ndarray, lower: np.ndarray,
     return found
 
 
+def box_of(A: Any) -> tuple[int, ...] | None:
+    """Return the shape of the box whose neighbours a CSR matrix may couple, or None.
+
+    The first row tells the distances, the number of entries whether they can be right.
+    """
+    n = A.shape[0]
+    steps = [int(k) for k in A.indices[: A.indptr[min(1, n)]] if k > 0]
+    ends = [*steps[1:], n]
+    if len(steps) > 3 or (steps and steps[0] != 1) or any(b % a for a, b in zip(steps, ends)):
+        return None
+    sizes = [b // a for a, b in zip(steps, ends)] or [n]
+    entries = n + sum(2 * (size - 1) * (n // size) for size in sizes if steps)
+    return tuple(reversed(sizes)) if A.nnz == entries else None
+
+
 def _box(A: Any) -> tuple[tuple[int, ...], np.ndarray]:
     """Return the shape of a box and the stack of stencil entries of a CSR matrix on it."""
     n = A.shape[0]
@@ -169,17 +185,15 @@ def _box(A: Any) -> tuple[tuple[int, ...], np.ndarray]:
         A.eliminate_zeros()
     if n == 0:
         raise NotSeparable("there are no unknowns")
-    steps = [int(k) for k in A.indices[: A.indptr[1]] if k > 0]
-    sizes = [b // a for a, b in zip(steps, [*steps[1:], n])] or [n]
-    exact = all(b % a == 0 for a, b in zip(steps, [*steps[1:], n]))
-    entries = n + sum(2 * (size - 1) * (n // size) for size in sizes) if steps else n
-    if len(steps) > 3 or (steps and steps[0] != 1) or not exact or A.nnz != entries:
+    shape = box_of(A)
+    if shape is None:
         raise NotSeparable("the entries are not those of a box of points and their neighbours")
-    shape, ndim = tuple(reversed(sizes)), len(sizes)
+    ndim = len(shape)
+    steps = [math.prod(shape[d + 1 :]) for d in range(ndim) if n > 1]
     stack = np.zeros((1 + 2 * ndim, *shape), A.dtype)
     flat = stack.reshape(1 + 2 * ndim, n)
     flat[0] = A.diagonal()
-    for d, step in enumerate(reversed(steps)):
+    for d, step in enumerate(steps):
         flat[1 + d, : n - step] = A.diagonal(step)
         flat[1 + ndim + d, step:] = np.conj(A.diagonal(-step))
         # What couples across the end of a line belongs to no box.

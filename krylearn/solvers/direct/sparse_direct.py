@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
@@ -24,6 +26,26 @@ __all__ = ["SparseDirect", "direct"]
 _ORDERINGS = {"amd": "MMD_AT_PLUS_A", "colamd": "COLAMD", "natural": "NATURAL"}
 # Of the diagonal of a singular matrix, relative to its largest entry, in rounding errors.
 SHIFT = 1e4
+
+
+# Share of entries from which LAPACK is quicker than SuperLU, and unknowns up to which it is used.
+FULL, MOST = 0.2, 8000
+
+
+class _Dense:
+    """Factors of a matrix that is nearly full, by LAPACK."""
+
+    def __init__(self, A: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a zero pivot, which is looked for here
+            self.factors = scipy.linalg.lu_factor(A.toarray(), overwrite_a=True, check_finite=False)
+        zero = np.flatnonzero(self.factors[0].diagonal() == 0)
+        if len(zero):
+            raise RuntimeError(f"pivot {zero[0]} is zero")
+        self.nnz = A.shape[0] ** 2
+
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        return scipy.linalg.lu_solve(self.factors, b, check_finite=False)
 
 
 class Singular(np.linalg.LinAlgError):
@@ -65,6 +87,7 @@ class SparseDirect(SplittingPreconditioner):
     -----
     Hermitian matrices with a positive diagonal are factorised without pivoting, which keeps fill
     low and is stable where they are definite; if it turns out not to be, pivots are sought.
+    Matrices of at most 8000 rows of which a fifth is not zero are factorised by LAPACK.
 
     References
     ----------
@@ -100,7 +123,10 @@ class SparseDirect(SplittingPreconditioner):
         )
         kind = self.ordering if self.ordering != "auto" else "amd" if same else "colamd"
         self._mates = same
-        self._order = np.arange(n) if kind == "natural" else _order(columns, _ORDERINGS[kind])
+        kind = "natural" if A.nnz >= FULL * n**2 else kind
+        self._order = np.arange(n)
+        if kind != "natural":
+            self._order = _order(columns, _ORDERINGS[kind])
         placed = sp.csc_array(columns[self._order][:, self._order])
         placed.sort_indices()
         self._place = (placed.data - 1).astype(np.int64)
@@ -110,7 +136,8 @@ class SparseDirect(SplittingPreconditioner):
         hermitian = relaxation.is_hermitian(*self._pattern, A.data)
         d = relaxation.diagonal(*self._pattern, A.data).real
         self._values = A.data[self._place]
-        pivoting = not (hermitian and self._mates and np.all(d > 0))
+        self._full = A.nnz >= FULL * A.shape[0] ** 2 and A.shape[0] <= MOST
+        pivoting = self._full or not (hermitian and self._mates and np.all(d > 0))
         self._norm = _one_norm(A)
         self._factorise(pivoting)
         self.symmetric = hermitian
@@ -124,7 +151,10 @@ class SparseDirect(SplittingPreconditioner):
         )  # fmt: skip
         self._pivoting = pivoting
         try:
-            self._factors = sla.splu(matrix, permc_spec="NATURAL", **options)
+            self._factors = (
+                _Dense(matrix) if self._full
+                else sla.splu(matrix, permc_spec="NATURAL", **options)
+            )  # fmt: skip
         except RuntimeError as error:
             if not pivoting:
                 return self._factorise(True)

@@ -1,0 +1,129 @@
+"""`solve` takes what suits the operator, says why, and goes on safely where that fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+import krylearn as kl
+from krylearn import choose
+from krylearn.interface import Reason
+from krylearn.testing import example_matrix, example_vector, require_honest
+
+
+def chosen(A, b=None, rtol=1e-8, **more):
+    b = example_vector(A.shape[0]) if b is None else b
+    x, info = kl.solve(A, b, rtol=rtol, **more)
+    dense = A.tocsr().toarray() if hasattr(A, "tocsr") else A
+    if not isinstance(A, spla.LinearOperator) or hasattr(A, "grid"):
+        require_honest(dense, b, x, info, rtol)
+    assert info.choice
+    return info
+
+
+def varying(shape, seed=0, **more):
+    return kl.problems.darcy(shape, seed=seed, **more).A
+
+
+@pytest.mark.parametrize("make, method", [
+    (lambda: kl.GridOperator.diffusion(kl.Grid((9, 8), boundary="periodic"), reaction=1.0),
+     "fast_poisson"),
+    (lambda: kl.GridOperator.diffusion(kl.Grid((9, 8))).tocsr(), "fast_poisson"),
+    (lambda: kl.GridOperator.diffusion(kl.Grid((9, 8)), reaction=-30.0).tocsr(), "fast_poisson"),
+    (lambda: varying((12, 11)), "cg+ic0"),
+    (lambda: varying((12, 11)).tocsr(), "cg+ic0"),
+    (lambda: example_matrix("spd"), "cg+ic0"),
+    (lambda: example_matrix("spd").toarray(), "cg+jacobi"),
+    (lambda: example_matrix("hermitian"), "direct"),
+    (lambda: example_matrix("hermitian").toarray(), "minres"),
+    (lambda: example_matrix("general"), "gmres+ilu0"),
+    (lambda: example_matrix("general").toarray(), "gmres"),
+    (lambda: spla.aslinearoperator(example_matrix("general")), "gmres"),
+])  # fmt: skip
+def test_what_suits_small_systems(make, method):
+    info = chosen(make())
+    assert info == 0 and info.method == method and "A " in info.choice
+
+
+def test_a_positive_diagonal_is_not_definiteness():
+    # Quasi-definite with the sign of half the rows turned: cg breaks down, LU does not.
+    A = example_matrix("spd", "d", 9).tolil()
+    A[0, 1] = A[1, 0] = 30.0
+    info = chosen(A.tocsr())
+    assert info == 0 and info.method == "direct" and "indefinite" in info.choice
+    info = chosen(A.toarray())
+    assert info == 0 and info.method in ("minres", "direct") and "indefinite" in info.choice
+
+
+def test_slow_convergence_gives_way_to_lu():
+    A = kl.problems.convection_diffusion((40, 40), velocity=(50.0, 3.0), diffusivity=1e-3).A
+    b = example_vector(1600)
+    M = kl.ILU0(A)
+    _, slow = kl.gmres(A, b, rtol=1e-12, M=M, restart=40, maxiter=2)
+    info = chosen(A, b, rtol=1e-12)
+    assert info == 0
+    assert info.method == ("gmres+ilu0" if slow == 0 else "direct")
+    stiff = sp.diags_array(np.logspace(0, 9, 300)) + example_matrix("general", "d", 18)[:300, :300]
+    info = chosen(sp.csr_array(stiff @ stiff), b[:300])
+    assert info == 0
+
+
+def test_a_setup_that_fails_is_told_and_passed_over(monkeypatch):
+    def refuse(A):
+        raise ArithmeticError("no factors today")
+
+    monkeypatch.setattr("krylearn.solvers.factorized.ic0.IC0", refuse)
+    info = chosen(varying((12, 11)))
+    assert info == 0 and info.method == "direct" and "no factors today" in info.choice
+
+
+def test_the_users_limit_and_stop_are_respected():
+    A, b = varying((20, 20)), example_vector(400)
+    x, info = kl.solve(A, b, rtol=1e-10, maxiter=3)
+    assert info == 3 and info.reason is Reason.MAXITER and info.method == "cg+ic0"
+
+    def stop(x):
+        raise StopIteration
+
+    x, info = kl.solve(A, b, rtol=1e-10, callback=stop)
+    assert info.reason is Reason.STOPPED and info.iterations == 1
+
+
+def test_what_the_user_names_is_used_or_refused():
+    A, b = varying((12, 11)), example_vector(132)
+    for named, label in (("jacobi", "cg+jacobi"), (None, "cg"), (kl.SSOR(A), "cg")):
+        x, info = kl.solve(A, b, M=named)
+        assert info == 0 and info.method == label
+    assert kl.solve(A, b, method="gmres")[1].method == "gmres+ic0"
+    assert kl.solve(A, b, method="direct")[1].method == "direct"
+    unsymmetric = example_matrix("general")
+    with pytest.raises(ValueError, match="ilu0"):
+        kl.solve(unsymmetric, b[:49], M="ic0")
+    with pytest.raises(ValueError, match="did you mean"):
+        kl.solve(unsymmetric, b[:49], method="gmre")
+
+
+def test_singular_systems():
+    room = kl.GridOperator.diffusion(kl.Grid((14, 13), boundary="neumann", centering="cell"))
+    c = 1 + np.random.default_rng(0).random((14, 13))
+    rough = kl.GridOperator.diffusion(room.grid, c)
+    for A in (room, room.tocsr(), rough, rough.tocsr()):
+        assert chosen(A, A @ example_vector(182)) == 0
+        info = chosen(A, np.ones(182))
+        assert info != 0 and len(str(info.reason)) > 20
+    zero_row = example_matrix("spd").tolil()
+    zero_row[3] = 0.0
+    assert chosen(zero_row.tocsr()) != 0
+    assert chosen(sp.csr_array([[4.0]]), np.ones(1)) == 0
+
+
+def test_thresholds_lead_to_other_methods(monkeypatch):
+    A = varying((20, 20)).tocsr()
+    monkeypatch.setattr(choose, "INDEFINITE", {2: 0, 3: 0})
+    assert chosen(example_matrix("hermitian")).method == "minres"
+    monkeypatch.setattr(choose, "MULTIGRID", {2: 0, 3: 0})
+    info = chosen(varying((20, 20)))
+    assert info == 0 and info.method.startswith("cg+")
+    assert chosen(A) == 0
