@@ -399,7 +399,8 @@ def test_tables_fit_80_columns_and_explain_what_did_not_converge(results):
         console.print(report.case_table(name, results[0]))
     text = console.export_text()
     assert "…" not in text
-    for words in ("500 unknowns, 2,410 nonzeros", "auto: fast_poisson", "nosuchpackage is not installed",
+    for words in ("500 unknowns, 2,410 nonzeros", "auto: fast_poisson",
+                  "nosuchpackage is not installed",
                   "although it says that it has", "SIGSEGV", "set-up", "residual"):  # fmt: skip
         assert words in " ".join(text.split())
     (line,) = (line.split() for line in text.splitlines() if line.startswith("scipy.cg "))
