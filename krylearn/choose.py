@@ -83,8 +83,8 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
     if ours:
         M = None
     settings = dict(x0=x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
-    answers: list[tuple[np.ndarray, SolveInfo]] = []
-    story: list[str] = []
+    answers = []
+    story = []
     while attempts:
         attempt = attempts.pop(0)
         last = not attempts and not box
@@ -166,6 +166,11 @@ def _iterative(method: str) -> bool:
 
 
 # -- rules -----------------------------------------------------------------------------------
+
+
+def krylov_method(A: Any) -> str:
+    """Return the name of the Krylov method that the traits of A call for."""
+    return next(a.method for a in _attempts(matrix_like(A)) if _iterative(a.method))
 
 
 def _on_a_box(A: Any) -> list[Attempt]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from krylearn import registry
-from krylearn.choose import _rule
+from krylearn.choose import krylov_method
 
 # By the rule's method: what suits such matrices, the most promising first.
 _SUITED: dict[str, tuple[str, ...]] = {
@@ -130,7 +130,7 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
     >>> [str(arm) for arm in suited_arms(np.diag([1.0, 2.0]))][:1]
     ['cg+ic0']
     """
-    method = method or _rule(A)[0]
+    method = method or krylov_method(A)
     known = {(e.kind, e.name): e for e in registry.entries("method")}
     known |= {(e.kind, e.name): e for e in registry.entries("preconditioner")}
     entries = not hasattr(A, "matvec") or hasattr(A, "tocsr")
