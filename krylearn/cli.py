@@ -222,8 +222,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="HDF5 file; FILE.part until it is complete.")],
     grid: Annotated[str | None, typer.Option(help="Points an axis: 128, or 96x96x64.")] = None,
     solver: Annotated[str, typer.Option(
-        help="auto (the fastest on the first samples), batch, recycle, direct, solve, or a "
-        "method with or without a preconditioner: cg+ic0.")] = "auto",
+        help="auto (the fastest on the first samples), batch, recycle, solve (kl.solve), or a "
+        "method with or without a preconditioner: direct, cg+ic0.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the first sample; the others follow.", min=0)] = 0,
     rtol: Annotated[float, typer.Option(help="Bound of each true relative residual.")] = 1e-8,
     stride: Annotated[int | None, typer.Option(help="Keep every how many-th point.", min=1)] = None,

@@ -140,10 +140,9 @@ class Maker:
         return x, best
 
     def _safer_names(self, P: Problem) -> list[str]:
+        names = ["direct", "solve"] if P.A.shape[0] <= DIRECT_LIMIT else ["solve"]
         if _nullspace(P) is not None:
-            names = ["cg", "minres"]
-        else:
-            names = ["direct", "solve"] if P.A.shape[0] <= DIRECT_LIMIT else ["solve"]
+            names = ["minres", "direct"]
         return [name for name in names if name != self._name]
 
     def __reduce__(self):

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg
 
 import krylearn
 from krylearn import registry
@@ -30,7 +29,6 @@ Solver = Callable[[list[Problem], float], list[Any]]
 SHARED = {
     "batch": "multigrid-CG on all systems of a shard together (kl.solve_batch)",
     "recycle": "GCRO-DR that carries a deflation space along the sorted shard (kl.solve_sequence)",
-    "direct": "sparse LU, one refinement; a matrix that stays is factorised once",
     "solve": "what kl.solve chooses for each system",
 }
 # Iterations (cycles of the restarted methods) before a system counts as too hard for a method.
@@ -48,8 +46,6 @@ def find_solver(name: str) -> Solver:
     ValueError
         If there is no such method or preconditioner, or this installation lacks it.
     """
-    if name == "direct":
-        return Direct()
     if name == "batch":
         return _batch(_available("solve_batch", name))
     if name == "recycle":
@@ -65,6 +61,8 @@ def find_solver(name: str) -> Solver:
         function = registry.find("method", method).load()
     except ValueError as error:
         raise ValueError(f"{error}; or auto, {', '.join(SHARED)}") from None
+    if precond is None and registry.find("method", method).direct:
+        return Kept(method)
     settings: dict[str, Any] = {"maxiter": _LIMITS.get(method, _LIMIT)}
     if precond is not None:
         registry.find("preconditioner", precond)
@@ -77,6 +75,8 @@ def configuration(name: str) -> dict[str, Any]:
     if name in SHARED:
         return {"what": SHARED[name]}
     method = name.split("+")[0]
+    if registry.find("method", method).direct:
+        return {"what": f"kl.{method} and a step of refinement; a matrix that stays is kept"}
     return {"what": f"kl.{method} on each system", "maxiter": _LIMITS.get(method, _LIMIT)}
 
 
@@ -90,11 +90,11 @@ def candidates(P: Problem) -> list[str]:
         symmetric = bool(A.symmetric)
         definite = symmetric and A.positive_definite is not False
     if definite:
-        names = ["batch", "direct", "solve", "cg+ic0"]
+        names = ["fast_poisson", "batch", "direct", "solve", "cg+ic0"]
     elif symmetric and getattr(A, "nullspace", None) is not None:
-        return ["batch", "solve", "cg+ic0", "minres"]
+        names = ["fast_poisson", "batch", "solve", "cg+ic0", "minres"]
     else:
-        names = ["recycle", "direct", "solve", "gmres+ilu0"]
+        names = ["fast_poisson", "recycle", "direct", "solve", "gmres+ilu0"]
     return [name for name in names if name != "direct" or A.shape[0] <= DIRECT_LIMIT]
 
 
@@ -139,36 +139,44 @@ def residual(P: Problem, x: Any) -> float:
     return value if np.isfinite(value) else np.inf
 
 
-class Direct:
-    """Sparse LU with one step of iterative refinement; keeps the factors of the last matrix."""
+class Kept:
+    """A direct solver with a step of iterative refinement.
 
-    def __init__(self) -> None:
+    The inverse of the last matrix is kept: for the same matrix it is used again, and for another
+    of the same pattern it is updated, which gives the bits that a new one would have.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._method = registry.find("method", name).load()
+        self._make = registry.find("preconditioner", name).load()
         self._A: Any = None
-        self._csr: Any = None
-        self._factors: Any = None
+        self._inverse: Any = None
 
     def __call__(self, problems: list[Problem], rtol: float) -> list[Any]:
-        return [self._solve(P) for P in problems]
+        return [self._solve(P, rtol) for P in problems]
 
-    def _solve(self, P: Problem) -> Any:
-        if self._factors is None or not same_matrix(self._A, P.A):
-            self._A, self._factors = None, None
-            csr = sp.csr_array(P.A.tocsr()).astype(np.result_type(P.A.dtype, P.b.dtype, np.float64))
-            symmetric = is_hermitian(csr)
-            options = dict(permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-                           options={"SymmetricMode": True}) if symmetric else {}  # fmt: skip
+    def _solve(self, P: Problem, rtol: float) -> Any:
+        A = P.A
+        try:
+            if self._A is None or not same_matrix(self._A, A):
+                self._invert(A)
+            with np.errstate(all="ignore"):
+                x = self._inverse @ P.b
+                return x + self._inverse @ (P.b - A @ x)
+        except np.linalg.LinAlgError:  # singular: the method itself may know what to do
+            return self._method(A, P.b, rtol=rtol)[0]
+
+    def _invert(self, A: Any) -> None:
+        old, self._A, self._inverse = self._inverse, None, None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    self._factors = scipy.sparse.linalg.splu(csr.tocsc(), **options)
-            except RuntimeError:  # singular
-                return None
-            self._A, self._csr = P.A, csr
-        b = np.asarray(P.b, self._csr.dtype)
-        with np.errstate(all="ignore"):
-            x = self._factors.solve(b)
-            x += self._factors.solve(b - self._csr @ x)
-        return x
+                self._inverse = self._make(A) if old is None else old.update(A)
+            except (ValueError, ArithmeticError):
+                if old is None:
+                    raise
+                self._inverse = self._make(A)
+        self._A = A
 
 
 def _each(function: Callable, settings: dict[str, Any]) -> Solver:
