@@ -213,6 +213,29 @@ def bench_kernels(
     console.print(report.kernel_table(rows, facts["triad_all_threads"]))
 
 
+@bench_app.command("generation")
+def bench_generation(
+    family: Annotated[str, typer.Option(help="As for `krylearn generate`.")] = "darcy",
+    samples: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
+    grid: Annotated[int, typer.Option(help="Points an axis.", min=4)] = 128,
+    solver: Annotated[str, typer.Option(help="As for `krylearn generate`.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time the making of a data set beside libraries that solve its systems."""
+    from krylearn.benchmarks import generation, show
+
+    console = make_console()
+    try:
+        with show.bar(None if as_json else console, None, "making data and timing peers"):
+            found = generation.measure_generation(family, samples, grid, solver=solver)
+    except (OSError, ValueError, ImportError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json(found)
+    else:
+        generation.show_generation(console, found)
+
+
 @app.command()
 def generate(
     family: Annotated[str, typer.Argument(
