@@ -152,7 +152,9 @@ class Maker:
 def finite(P: Problem) -> bool:
     """Return whether a system holds numbers only."""
     A = P.A
-    entries = A.data if sp.issparse(A) else A.diagonal()
+    entries = A.data if sp.issparse(A) else getattr(A, "_stack", None)
+    if entries is None:
+        entries = A.diagonal()
     return bool(np.all(np.isfinite(P.b)) and np.all(np.isfinite(entries)))
 
 

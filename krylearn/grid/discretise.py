@@ -108,33 +108,43 @@ def diffusion(grid: Grid, coefficient: Any, reaction: Any, mask: Any, solid: str
     for axis, (values, h) in enumerate(zip(c, grid.spacing)):
         area = weights(grid, shape, skip=axis) / h**2
         own = np.broadcast_to(values, shape)
-        next_ = neighbour(own, axis, 1)
-        total = own + next_
-        # Harmonic mean: the flux is continuous across a jump at the face.
-        face = 2 * own * next_ / np.where(total == 0, 1, total) * area
-        coupled = np.ones(shape, bool)
-        if not grid.periodic[axis]:
-            coupled[end(axis, 1)] = False
+        face = _faces(own, area, axis, grid.periodic[axis])
         if mask is not None:
-            open_ = mask & neighbour(mask, axis, 1)
             if solid == "dirichlet":
+                coupled = np.ones(shape, bool)
+                if not grid.periodic[axis]:
+                    coupled[end(axis, 1)] = False
                 for side in (0, 1):
                     there = coupled if side else neighbour(coupled, axis, 0)
                     wall = mask & ~neighbour(mask, axis, side) & there
                     stack[0][wall] += (nearer * own * area)[wall]
-            coupled &= open_
-        face = np.where(coupled, face, 0)
+            face = np.where(mask & neighbour(mask, axis, 1), face, 0)
         stack[1 + axis] = -face
         stack[0] += face + neighbour(face, axis, 0)
         for side in (0, 1):
             if grid.boundary[axis][side] == "dirichlet":
                 at = end(axis, side)
-                stack[0][at] += (nearer * own * area)[at]
+                stack[0][at] += nearer * own[at] * area[at]
     cut(grid, stack, mask)
     if np.iscomplexobj(stack) and np.any(stack[1:].imag):
         # The matrix is symmetric and not Hermitian: the default lower couplings would not do.
         stack = np.concatenate([stack, np.conj(with_lower(stack, ndim)[1 + ndim :])])
     return stack, constant
+
+
+def _faces(c: np.ndarray, area: np.ndarray, axis: int, wraps: bool) -> np.ndarray:
+    """Return the conductance between each point and its upper neighbour, zero across an end.
+
+    The harmonic mean: the flux is continuous across a jump at the face.
+    """
+    low = (slice(None),) * axis + (slice(None, None if wraps else -1),)
+    next_ = neighbour(c, axis, 1) if wraps else c[(slice(None),) * axis + (slice(1, None),)]
+    total = c[low] + next_
+    if not total.all():
+        total = np.where(total == 0, 1, total)
+    faces = np.zeros(c.shape, np.result_type(c, area))
+    faces[low] = 2 * c[low] * next_ / total * area[low]
+    return faces
 
 
 def convection(grid: Grid, velocity: Any, scheme: str, dtype: Any) -> tuple[np.ndarray, bool]:
