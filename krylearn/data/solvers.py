@@ -28,7 +28,8 @@ Solver = Callable[[list[Problem], float], list[Any]]
 
 SHARED = {
     "batch": "multigrid-CG on all systems of a shard together (kl.solve_batch)",
-    "recycle": "GCRO-DR that carries a deflation space along the sorted shard (kl.solve_sequence)",
+    "recycle": "GCRO-DR that carries a deflation space along the sorted shard "
+    "(kl.solve_sequence); recycle+ilu0 with a preconditioner",
     "solve": "what kl.solve chooses for each system",
 }
 # Iterations (cycles of the restarted methods) before a system counts as too hard for a method.
@@ -48,8 +49,6 @@ def find_solver(name: str) -> Solver:
     """
     if name == "batch":
         return _batch(_available("solve_batch", name))
-    if name == "recycle":
-        return _recycle(_available("solve_sequence", name))
     if name == "solve":
         return _each(krylearn.solve, {})
     match = re.fullmatch(r"(\w+)(?:\+(\w+))?", name)
@@ -57,6 +56,10 @@ def find_solver(name: str) -> Solver:
         raise ValueError(f"a solver is auto, {', '.join(SHARED)}, or METHOD+PRECONDITIONER; "
                          f"not {name!r}")  # fmt: skip
     method, precond = match.groups()
+    if precond is not None:
+        registry.find("preconditioner", precond)
+    if method == "recycle":
+        return _recycle(_available("solve_sequence", name), precond)
     try:
         function = registry.find("method", method).load()
     except ValueError as error:
@@ -65,16 +68,15 @@ def find_solver(name: str) -> Solver:
         return Kept(method)
     settings: dict[str, Any] = {"maxiter": _LIMITS.get(method, _LIMIT)}
     if precond is not None:
-        registry.find("preconditioner", precond)
         settings["M"] = precond
     return _each(function, settings)
 
 
 def configuration(name: str) -> dict[str, Any]:
     """Return what there is to say about a solver, for the file."""
-    if name in SHARED:
-        return {"what": SHARED[name]}
     method = name.split("+")[0]
+    if method in SHARED:
+        return {"what": SHARED[method], "sorted": method == "recycle"}
     if registry.find("method", method).direct:
         return {"what": f"kl.{method} and a step of refinement; a matrix that stays is kept"}
     return {"what": f"kl.{method} on each system", "maxiter": _LIMITS.get(method, _LIMIT)}
@@ -94,7 +96,7 @@ def candidates(P: Problem) -> list[str]:
     elif symmetric and getattr(A, "nullspace", None) is not None:
         names = ["fast_poisson", "batch", "solve", "cg+ic0", "minres"]
     else:
-        names = ["fast_poisson", "recycle", "direct", "solve", "gmres+ilu0"]
+        names = ["fast_poisson", "recycle+ilu0", "recycle", "direct", "solve", "gmres+ilu0"]
     return [name for name in names if name != "direct" or A.shape[0] <= DIRECT_LIMIT]
 
 
@@ -205,9 +207,15 @@ def _batch(solve_batch: Callable) -> Solver:
     return run
 
 
-def _recycle(solve_sequence: Callable) -> Solver:
+def _recycle(solve_sequence: Callable, precond: str | None) -> Solver:
+    """Return a solver that begins each shard with an empty space."""
+
     def run(problems: list[Problem], rtol: float) -> list[Any]:
-        return [x for x, _ in solve_sequence(problems, method="gcrodr", sort=True, rtol=rtol)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            solved = solve_sequence(problems, method="gcrodr", sort=len(problems) > 1, rtol=rtol,
+                                    M=precond, maxiter=_LIMIT)  # fmt: skip
+            return [x for x, _ in solved]
 
     return run
 
