@@ -102,10 +102,16 @@ class Plan:
         plan = cls(family, samples, _shape(make, family, grid), dict(options or {}),
                    stride=1 if stride is None else stride, **settings)  # fmt: skip
         plan._check(make)
-        size = sum(P.A.shape[0] for P in plan.systems(0))
-        # A shard takes a second or so, fits in memory, and leaves every worker some to do.
-        shard = max(1, min(32, 2**22 // max(size, 1), -(-plan.samples // 16)))
-        return replace(plan, shard=shard)
+        return plan
+
+    def sharded(self, step: int) -> Plan:
+        """Return the plan with shards of a multiple of `step` samples.
+
+        A shard takes a second or so, fits in memory, and leaves every worker some to do.
+        """
+        size = sum(P.A.shape[0] for P in self.systems(0))
+        wanted = min(32, 2**23 // max(size, 1), -(-self.samples // 16))
+        return replace(self, shard=max(1, -(-wanted // step)) * step)
 
     def _check(self, make: Any) -> None:
         for name, least in (("samples", 1), ("seed", 0), ("stride", 1)):

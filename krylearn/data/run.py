@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,9 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """Be told what goes on."""
+
+    def warn(self, text: str) -> None:
+        """Be told what may go wrong."""
 
     def start(self, found: int, samples: int) -> None:
         """Be told how many samples are there at the start, and how many there shall be."""
@@ -161,18 +165,21 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     report = Report(out, plan.samples)
     if overwrite:
         _held(remove, part)
-    elif part.exists():
-        report.solver = _same_plan(part, plan, layout)
-    elif out.exists():
-        report.solver = _same_plan(out, plan, layout)
+    there = next((path for path in (part, out) if path.exists() and not overwrite), None)
+    if there is not None:
+        report.solver = str(read_attributes(there)["solver"])
+    elif solver == "auto":
+        report.solver, report.trials = _choose(plan, threads, watcher)
+    else:
+        solvers.find_solver(solver)
+        report.solver = solver
+    plan = plan.sharded(solvers.shard_step(report.solver))
+    if there is not None:
+        _check_same(there, plan, layout, report.solver)
+    if there == out:
         report.found, report.valid = plan.samples, _count_valid(out)
         return report
-    if not report.solver:
-        report.solver = solver
-        if solver == "auto":
-            report.solver, report.trials = _choose(plan, threads, watcher)
-        else:
-            solvers.find_solver(solver)
+    if there is None:
         settings = solvers.configuration(report.solver)
         _writing(create, part, plan, layout, report.solver, settings)
     store = Store(part, layout)
@@ -195,6 +202,9 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
     missing = [s for s in range(plan.shards) if not found[plan.members(s)].all()]
     kept = plan.samples - sum(len(plan.members(s)) for s in missing)
     watcher.start(kept, plan.samples)
+    state, free = store.part.stat(), shutil.disk_usage(store.part.parent).free
+    if (needed := state.st_size - 512 * state.st_blocks) > free:
+        watcher.warn(f"{needed / 1e9:.2f} GB are to be written, and {free / 1e9:.2f} GB are free")
     maker = Maker(plan, layout, report.solver)
     done = kept
     try:
@@ -224,16 +234,9 @@ def _choose(plan: Plan, threads: int, watcher: Watcher) -> tuple[str, dict[str, 
         set_num_threads(before)
 
 
-def _same_plan(path: Path, plan: Plan, layout: Layout) -> str:
-    """Return the solver of a file that has the same plan.
-
-    Raises
-    ------
-    ValueError
-        If its plan is another; the message says in what.
-    """
+def _check_same(path: Path, plan: Plan, layout: Layout, solver: str) -> None:
+    """Refuse a file whose plan is another; the message says in what."""
     there = read_attributes(path)
-    solver = there["solver"]
     here = attributes(plan, layout, solver, solvers.configuration(solver))
     if plan.solver == solver:  # asked for by the name that 'auto' found
         here["solver_asked_for"] = there.get("solver_asked_for")
@@ -241,8 +244,7 @@ def _same_plan(path: Path, plan: Plan, layout: Layout) -> str:
                  for name, value in here.items() if there.get(name) != value]  # fmt: skip
     if different:
         raise ValueError(f"{path} is of another run: {'; '.join(different)}; choose another name, "
-                         "or overwrite")  # fmt: skip
-    return solver
+                         "or overwrite it")  # fmt: skip
 
 
 def _count_valid(path: Path) -> int:

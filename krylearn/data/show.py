@@ -42,6 +42,7 @@ class Bar(Watcher):
             console=console, transient=True,
         )  # fmt: skip
         self._bad = self._retried = 0
+        self._console = console
 
     def __enter__(self) -> Bar:
         if self._progress is not None:
@@ -56,6 +57,10 @@ class Bar(Watcher):
     def say(self, text: str) -> None:
         if self._progress is not None:
             self._progress.update(self._task, description=text)
+
+    def warn(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(f"warning: {text}", markup=False, soft_wrap=True)
 
     def start(self, found: int, samples: int) -> None:
         if self._progress is not None:
