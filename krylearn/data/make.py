@@ -94,12 +94,12 @@ class Maker:
             return row
         values = fields(self.plan, systems)
         wrong = self._unlike_the_others(values)
-        if not all(finite(P) for P in systems):
+        if not all(id(P) in solutions for P in systems):
             wrong = "the system holds NaN or Inf"
         if wrong:
             outcome.bad[i] = wrong
             return row
-        solved = [self._verified(i, P, solutions.get(id(P)), outcome) for P in systems]
+        solved = [self._verified(i, P, solutions[id(P)], outcome) for P in systems]
         row["residual"] = max(value for _, value in solved)
         if row["residual"] <= self.plan.rtol:
             row["valid"] = 1

@@ -106,7 +106,9 @@ def diffusion(grid: Grid, coefficient: Any, reaction: Any, mask: Any, solid: str
     # Dirichlet data lie at the neighbour's point in a grid of nodes, at the face in one of cells.
     nearer = 2.0 if grid.centering == "cell" else 1.0
     for axis, (values, h) in enumerate(zip(c, grid.spacing)):
-        area = weights(grid, shape, skip=axis) / h**2
+        area = np.broadcast_to(1 / h**2, shape)
+        if grid.centering == "node":
+            area = weights(grid, shape, skip=axis) / h**2
         own = np.broadcast_to(values, shape)
         face = _faces(own, area, axis, grid.periodic[axis])
         if mask is not None:
@@ -119,8 +121,9 @@ def diffusion(grid: Grid, coefficient: Any, reaction: Any, mask: Any, solid: str
                     wall = mask & ~neighbour(mask, axis, side) & there
                     stack[0][wall] += (nearer * own * area)[wall]
             face = np.where(mask & neighbour(mask, axis, 1), face, 0)
-        stack[1 + axis] = -face
-        stack[0] += face + neighbour(face, axis, 0)
+        np.negative(face, out=stack[1 + axis])
+        face += neighbour(face, axis, 0)
+        stack[0] += face
         for side in (0, 1):
             if grid.boundary[axis][side] == "dirichlet":
                 at = end(axis, side)
@@ -143,7 +146,11 @@ def _faces(c: np.ndarray, area: np.ndarray, axis: int, wraps: bool) -> np.ndarra
     if not total.all():
         total = np.where(total == 0, 1, total)
     faces = np.zeros(c.shape, np.result_type(c, area))
-    faces[low] = 2 * c[low] * next_ / total * area[low]
+    inside = faces[low]
+    np.multiply(2, c[low], out=inside)
+    inside *= next_
+    inside /= total
+    inside *= area[low]
     return faces
 
 

@@ -8,6 +8,7 @@ smooth, ``1/tau`` how long the field is correlated. With sigma left out it is th
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,7 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     if boundary == "periodic":
         return _periodic(noise, sizes, edges, alpha, tau, scale)
     first = 0 if boundary == "neumann" else 1
-    square = _squares([np.pi / e * (np.arange(m) + first) for m, e in zip(drawn, edges)])
-    coefficients = scale * noise * (square + tau**2) ** (-alpha / 2)
+    coefficients = scale * noise * _decay(drawn, edges, first, float(alpha), float(tau))
     if boundary == "neumann":
         coefficients[(0,) * ndim] = 0.0  # the mean
     kept = tuple(slice(0, min(m, n)) for m, n in zip(drawn, sizes))
@@ -98,6 +98,14 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     if boundary == "neumann":
         return scipy.fft.idctn(spectrum, type=2, norm="ortho")
     return scipy.fft.idstn(spectrum, type=2, norm="ortho")
+
+
+@lru_cache(maxsize=2)  # a data set draws its fields from one covariance
+def _decay(drawn: tuple[int, ...], edges: tuple[float, ...], first: int, alpha: float,
+           tau: float) -> np.ndarray:  # fmt: skip
+    """Return the roots of the covariance's eigenvalues, but for sigma."""
+    square = _squares([np.pi / e * (np.arange(m) + first) for m, e in zip(drawn, edges)])
+    return (square + tau**2) ** (-alpha / 2)
 
 
 def _squares(frequencies: list[np.ndarray]) -> np.ndarray:
