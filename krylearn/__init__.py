@@ -22,6 +22,7 @@ _LAZY = {
     "AutoSolver": "learned.selection",
     "boundary_rhs": "grid",
     "RecycleSpace": "solvers.krylov.recycle",
+    "to_cuda": "cuda.operators",
     "solve": "choose",
     "solve_batch": "solvers.multigrid.batched",
     "dataset": "data",

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from krylearn import registry
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.interface import Reason, SolveInfo
 from krylearn.kernels import relaxation
 from krylearn.operators import canonical_csr, matrix_like, unsigned_indices
@@ -47,7 +48,7 @@ class Attempt:
 
 
 def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M="auto",
-          callback=None, **options):  # fmt: skip
+          callback=None, device=None, **options):  # fmt: skip
     """Solve ``A x = b`` with a method that suits A.
 
     Fast transforms where A is separable on a box; multigrid-CG where it is Hermitian with a
@@ -63,6 +64,9 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
         The name of a registered method, or 'auto'.
     M : {'auto', None, str, LinearOperator, Preconditioner}
         A preconditioner, the name of one, or 'auto'.
+    device : {None, 'cpu', 'cuda'}
+        Where to solve; by default where the data lies. With 'cuda' operands on the host are
+        copied to the device, and the answer comes back to where b was.
     **options
         Further arguments of the method, such as ``restart`` of gmres.
 
@@ -72,6 +76,15 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
     info : SolveInfo
         ``info.method`` names the choice, ``info.choice`` says why.
     """
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
+    if device == "cuda" or lies_on_cuda(A) or lies_on_cuda(b):
+        if device == "cpu":
+            raise ValueError("A or b lies on the CUDA device: take it to the host, or leave device")
+        from krylearn.cuda.choose import solve as solve_on_cuda
+
+        return solve_on_cuda(A, b, x0, method=method, M=M, rtol=rtol, atol=atol, maxiter=maxiter,
+                             callback=callback, **options)  # fmt: skip
     A = matrix_like(A)
     ours = isinstance(M, str) and M == "auto"
     box = _on_a_box(A) if ours and method == "auto" else []

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.kernels.vector import norm, subtract
 from krylearn.operators import Identity, Operator, Preconditioner, as_operator, matrix_like
 
@@ -193,7 +194,11 @@ class Solve:
         Iterations that the user's `maxiter` counts as one.
     extra : dict
         What else the record shall carry.
+    on_cuda : bool
+        The vectors lie on a CUDA device: this is a `krylearn.cuda.solve.CudaSolve`.
     """
+
+    on_cuda = False
 
     def __init__(self, A: Operator, b: np.ndarray, x: np.ndarray, M: Operator, *,
                  rtol: float, atol: float, maxiter: int,
@@ -201,8 +206,8 @@ class Solve:
         self.A, self.M, self.b, self.x = A, M, b, x
         self.dtype = b.dtype
         self.n = x.shape[0]
-        self.r = np.empty_like(b)
-        self.bnorm = norm(b)
+        self.r = self.empty(*b.shape)
+        self.bnorm = self._norm(b)
         self.tolerance = max(float(rtol) * self.bnorm, float(atol))
         self.maxiter = maxiter
         self.callback = callback
@@ -214,10 +219,9 @@ class Solve:
         self.reason: Reason | None = None
         self.rnorm = math.inf
         self._passes = self.pass_start = 0
-        self._start_is_zero = not np.any(x)
+        self._start_is_zero = self._is_zero(x)
         self._hopeless = math.inf
-        self._x_readonly = x.view()
-        self._x_readonly.flags.writeable = False
+        self._x_readonly = self._read_only(x)
 
     # -- what a loop asks ------------------------------------------------------------------
 
@@ -332,6 +336,21 @@ class Solve:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _norm(self, x: np.ndarray) -> float:
+        return norm(x)
+
+    def _is_zero(self, x: np.ndarray) -> bool:
+        return not np.any(x)
+
+    def clear(self) -> None:
+        """Set x to zero."""
+        self.x[:] = 0
+
+    def _read_only(self, x: np.ndarray) -> np.ndarray:
+        x = x.view()
+        x.flags.writeable = False
+        return x
+
     def _true_residual(self) -> float:
         if self._passes == 0 and self._start_is_zero:
             self.r[:] = self.b
@@ -383,8 +402,9 @@ def print_history(info: SolveInfo) -> None:
 # -- arguments -------------------------------------------------------------------------------
 
 
-def _solve_dtype(*operands: Any) -> np.dtype:
-    dtype = np.result_type(np.float32, *[np.dtype(operand.dtype) for operand in operands])
+def solve_dtype(*dtypes: Any) -> np.dtype:
+    """Return the one of the four floating dtypes in which operands of such dtypes are solved."""
+    dtype = np.result_type(np.float32, *map(np.dtype, dtypes))
     if dtype in (np.float32, np.float64, np.complex64, np.complex128):
         return dtype
     return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
@@ -404,7 +424,32 @@ def not_negative(**settings: Any) -> None:
             raise ValueError(f"{name} must be a number >= 0, not {value!r}")
 
 
-def _check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -> Any:
+def check_arguments(method: str, A: Any, b: Any, square: bool, rtol: Any, atol: Any,
+                    maxiter: Any) -> None:  # fmt: skip
+    """Raise ValueError unless the arguments of a method fit each other."""
+    rows, n = (int(size) for size in A.shape)
+    if square and rows != n:
+        raise ValueError(f"{method} needs a square matrix, not {rows} x {n}; use lsmr")
+    if b.shape not in ((rows,), (rows, 1)) and not (len(b.shape) == 2 and b.shape[0] == rows):
+        raise ValueError(f"b has shape {tuple(b.shape)}; A needs ({rows},) or ({rows}, k)")
+    not_negative(rtol=rtol, atol=atol)
+    if maxiter is not None and (maxiter != int(maxiter) or maxiter < 0):
+        raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
+
+
+def check_start(n: int, b: Any, x0: Any) -> None:
+    """Raise ValueError unless x0 is None, 'Mb', or of a shape that fits."""
+    if isinstance(x0, str):
+        if x0 != "Mb":
+            raise ValueError(f"x0 must be an array or 'Mb', not {x0!r}")
+    elif x0 is not None and x0.shape not in ((n,), (n, *b.shape[1:])) and not (
+        tuple(x0.shape) == (n, 1) and len(b.shape) == 1
+    ):
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected ({n},) or the shape of x")
+
+
+def check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -> Any:
+    """Return M as `matrix_like` does; raise ValueError where it does not suit the method."""
     M = matrix_like(M, "M")
     if tuple(M.shape) != (n, n):
         raise ValueError(f"M has shape {tuple(M.shape)}; A needs ({n}, {n})")
@@ -453,6 +498,13 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         If shapes do not fit, a tolerance is negative or NaN, or M lacks a trait in `needs`.
     """
     started = time.perf_counter()
+    if lies_on_cuda(A) or lies_on_cuda(b):
+        from krylearn.cuda.solve import solve_on_cuda
+
+        return solve_on_cuda(
+            loop, A, b, x0, M, method=method, needs=needs, limit=limit, square=square,
+            settings=dict(rtol=rtol, atol=atol, maxiter=maxiter, callback=callback),
+        )  # fmt: skip
     if M is None and hasattr(A, "psolve"):  # scipy's older protocol
         from scipy.sparse.linalg import LinearOperator
 
@@ -462,29 +514,17 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         from krylearn import registry
 
         M = registry.preconditioner(M, A)
-    rows, n = (int(size) for size in A.shape)
-    if square and rows != n:
-        raise ValueError(f"{method} needs a square matrix, not {rows} x {n}; use lsmr")
     b = _numbers(b, "b")
-    if b.shape not in ((rows,), (rows, 1)) and not (b.ndim == 2 and b.shape[0] == rows):
-        raise ValueError(f"b has shape {b.shape}; A needs ({rows},) or ({rows}, k)")
-    not_negative(rtol=rtol, atol=atol)
-    if maxiter is not None and (maxiter != int(maxiter) or maxiter < 0):
-        raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
-    if M is not None:
-        M = _check_preconditioner(M, n, method, needs)
+    check_arguments(method, A, b, square, rtol, atol, maxiter)
+    rows, n = (int(size) for size in A.shape)
     if hasattr(x0, "start"):  # a surrogate: the start socket
         x0 = x0.start(A, b)
+    start = None if x0 is None or isinstance(x0, str) else _numbers(x0, "x0")
+    check_start(n, b, x0 if start is None else start)
     times_b = isinstance(x0, str)
-    if times_b and x0 != "Mb":
-        raise ValueError(f"x0 must be an array or 'Mb', not {x0!r}")
-    start = None if x0 is None or times_b else _numbers(x0, "x0")
-    if start is not None and start.shape not in ((n,), (n, *b.shape[1:])) and not (
-        start.ndim == 2 and start.shape == (n, 1) and b.ndim == 1
-    ):
-        raise ValueError(f"x0 has shape {start.shape}; expected ({n},) or the shape of x")
-
-    dtype = _solve_dtype(A, b, *([] if start is None else [start]))
+    if M is not None:
+        M = check_preconditioner(M, n, method, needs)
+    dtype = solve_dtype(A.dtype, b.dtype, *([] if start is None else [start.dtype]))
     if M is not None and np.dtype(M.dtype).kind == "c":
         dtype = np.result_type(dtype, np.complex64)
     operator = as_operator(A, dtype)
@@ -506,18 +546,18 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         if B.shape[0] == 1 or not together:
             solves = [Solve(operator, rhs, x, preconditioner, **settings) for rhs, x in zip(B, X)]
             for solve in solves:
-                _run(loop, solve)
+                run_loop(loop, solve)
         else:
             from krylearn.lockstep import run_together
 
             solves = run_together(
                 lambda A, M, j: Solve(A, B[j], X[j], M, **settings),
-                lambda solve: _run(loop, solve), operator, preconditioner, B.shape[0],
+                lambda solve: run_loop(loop, solve), operator, preconditioner, B.shape[0],
             )  # fmt: skip
     setup = float(getattr(M, "setup_seconds", 0.0))
     seconds = time.perf_counter() - started
     infos = [solve.info(method, setup, seconds) for solve in solves]
-    info = infos[0] if len(infos) == 1 else _join(infos)
+    info = infos[0] if len(infos) == 1 else join_records(infos)
     if isinstance(M, Preconditioner):
         M.observe(info)
     # scipy's answer to (n, 1) is (n,), and ours.
@@ -525,10 +565,11 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     return x, info
 
 
-def _run(loop: Callable[[Solve], None], solve: Solve) -> None:
+def run_loop(loop: Callable[[Solve], None], solve: Solve) -> None:
+    """Let a method work on a `Solve`."""
     if solve.bnorm == 0.0:
         # The solution is zero whatever x0 and the tolerance are (scipy agrees).
-        solve.x[:] = 0
+        solve.clear()
         solve.rnorm, solve.residuals, solve.reason = 0.0, [0.0], Reason.CONVERGED
         return
     loop(solve)
@@ -536,7 +577,7 @@ def _run(loop: Callable[[Solve], None], solve: Solve) -> None:
         raise AssertionError("the method ended its loop before the solve was over")
 
 
-def _join(infos: list[SolveInfo]) -> SolveInfo:
+def join_records(infos: list[SolveInfo]) -> SolveInfo:
     """Return one record for many columns: that of the worst, with everybody's work."""
     if not infos:
         return SolveInfo(

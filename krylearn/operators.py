@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.kernels import csr, diagonals
 from krylearn.kernels.vector import CHUNK, dot
 
@@ -260,6 +261,10 @@ def matrix_like(A: Any, name: str = "A") -> Any:
     ValueError
         If `A` is not two-dimensional.
     """
+    if lies_on_cuda(A):
+        from krylearn.cuda.operators import as_cuda_matrix
+
+        return as_cuda_matrix(A, name)
     if sp.issparse(A):
         if A.ndim != 2:
             raise ValueError(f"{name} must be two-dimensional, not of shape {A.shape}")

@@ -38,6 +38,8 @@ class Entry:
         Whether products with the adjoint of A are needed.
     direct : bool
         Exact but for rounding: an iteration more is a refinement, and few are ever useful.
+    cuda : bool
+        Whether it also runs on a CUDA device.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Entry:
     flexible: bool = False
     adjoint: bool = False
     direct: bool = False
+    cuda: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Import and return what the name stands for."""
@@ -92,9 +95,11 @@ def preconditioner(name: str, A: Any, **options: Any) -> Any:
 
 
 def _method(name: str, where: str, matrix: str, summary: str, **more: bool) -> None:
+    more.setdefault("cuda", name in _ON_CUDA)
     register(name, "method", f"solvers.{where}:{name}", matrix, summary, **more)
 
 
+_ON_CUDA = ("cg", "fcg", "minres", "gmres", "fgmres", "bicgstab")
 _K, _R, _F = "krylov", "relaxation", "factorized"
 _method("cg", f"{_K}.cg", "spd", "conjugate gradients")
 _method("fcg", f"{_K}.fcg", "spd", "flexible conjugate gradients, truncated", flexible=True)

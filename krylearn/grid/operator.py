@@ -276,6 +276,16 @@ class GridOperator(LinearOperator):
     def __sub__(self, other):
         return self + -other
 
+    def to(self, device: str) -> Any:
+        """Return the operator on another device: 'cuda', or 'cpu', where it lies."""
+        if device == "cpu":
+            return self
+        if device != "cuda":
+            raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
+        from krylearn.cuda.operators import to_cuda
+
+        return to_cuda(self)
+
     # -- as a matrix -----------------------------------------------------------------------
 
     def _points(self) -> np.ndarray:

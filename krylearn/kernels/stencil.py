@@ -267,6 +267,11 @@ class Stencil:
         return parallel_sum(self._kernel, self._items, chunk, *self._arrays, x, y)
 
     @property
+    def arrays(self) -> tuple:
+        """The geometry and the coefficients, for the twin on the CUDA device."""
+        return self._arrays
+
+    @property
     def fuses(self) -> bool:
         """Whether `direction` and `descend` pay: many planes, some of which fit in cache."""
         return self.constant and self._planes >= 16 and CHUNK // 16 <= self._plane * 16 <= 2**22

@@ -51,6 +51,10 @@ def solve_by_arnoldi(A, b, x0, *, method: str, flexible: bool, restart: int | No
 
 
 def _cycles(s: Solve, restart: int, flexible: bool, notify: str) -> None:
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.arnoldi(s, restart, flexible, notify)
     # No more vectors than the solve can use; memory that is never written is never held.
     m = max(1, min(restart, s.n, s.maxiter))
     flexible = flexible and not s.M.identity

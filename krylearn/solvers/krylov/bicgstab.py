@@ -48,6 +48,10 @@ def bicgstab(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callba
 
 
 def _bicgstab(s: Solve) -> None:
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.bicgstab(s)
     x, shadow, p, v, t = s.x, s.empty(), s.empty(), s.empty(), s.empty()
     p_buffer, r_buffer = s.empty(), s.empty()
     eps = float(np.finfo(s.dtype).eps)

@@ -69,6 +69,10 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
 
 
 def _cg(s: Solve) -> None:
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.cg(s)
     if isinstance(s.A, CSROperator) and s.M.identity and s.n <= SMALL:
         return _cg_small(s, s.A)
     if isinstance(s.A, GridAdapter) and s.M.identity and s.A.stencil and s.A.stencil.fuses:

@@ -55,6 +55,10 @@ def fcg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=No
 
 
 def _fcg(s: Solve, truncate: int) -> None:
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.fcg(s, truncate)
     x, buffer = s.x, s.empty()
     # A ring of directions and of A times them; the new one takes the place of the oldest.
     rows = truncate + 1

@@ -54,6 +54,8 @@ def minres(A, b, x0=None, *, rtol=1e-5, atol=0.0, shift=0.0, maxiter=None, M=Non
     (True, True)
     """
     A = matrix_like(A)
+    if (check or shift) and getattr(A, "on_cuda", False):
+        raise TypeError("minres on the CUDA device knows neither shift nor check")
     if check:
         for name, operator in (("A", A), ("M", M)):
             if operator is not None and not _looks_hermitian(matrix_like(operator, name)):
@@ -88,6 +90,10 @@ def _looks_hermitian(A) -> bool:
 
 
 def _minres(s: Solve) -> None:
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.minres(s)
     x, buffer = s.x, s.empty()
     # Lanczos vectors before M, not normalised: v_{k-1}, v_k, v_{k+1}; beta are their M-norms.
     v_last, v, v_next = s.empty(), s.empty(), s.empty()

@@ -22,6 +22,21 @@ __all__ = ["Chebyshev", "chebyshev"]
 UPPER, LOWER = 1.1, 0.9
 
 
+def recurrence(bounds):
+    """Yield what the last correction and the scaled residual are multiplied by, step by step.
+
+    Saad (2003), Algorithm 12.1, in its notation.
+    """
+    alpha, beta = bounds
+    theta, delta = (beta + alpha) / 2, (beta - alpha) / 2
+    sigma = theta / delta
+    rho = 1 / sigma
+    yield 0.0, 1 / theta
+    while True:
+        rho, previous = 1 / (2 * sigma - rho), rho
+        yield rho * previous, 2 * rho / delta
+
+
 class Chebyshev(SplittingPreconditioner):
     """The Chebyshev polynomial of a degree in ``inv(D) A``, an approximate inverse.
 
@@ -105,18 +120,14 @@ class Chebyshev(SplittingPreconditioner):
             self.bounds = tuple(map(float, self._given))
 
     def coefficients(self):
-        """Yield what the last correction and the scaled residual are multiplied by, step by step.
+        """Yield the coefficients of the steps: see `recurrence`."""
+        return recurrence(self.bounds)
 
-        Saad (2003), Algorithm 12.1, in its notation.
-        """
-        alpha, beta = self.bounds
-        theta, delta = (beta + alpha) / 2, (beta - alpha) / 2
-        sigma = theta / delta
-        rho = 1 / sigma
-        yield 0.0, 1 / theta
-        while True:
-            rho, previous = 1 / (2 * sigma - rho), rho
-            yield rho * previous, 2 * rho / delta
+    def to(self, device: str):
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies."""
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
 
     def apply(self, r, out):
         """Write the polynomial in ``inv(D) A`` times ``inv(D) @ r`` into `out`."""

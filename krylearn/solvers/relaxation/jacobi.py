@@ -67,6 +67,12 @@ class Jacobi(SplittingPreconditioner):
         """Write ``omega * inv(D) @ r`` into `out`."""
         return times(self._scale, r, out)
 
+    def to(self, device: str):
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies."""
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
+
 
 def jacobi(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None,
            omega=1.0):  # fmt: skip

@@ -1,0 +1,1 @@
+"""Solvers on a CUDA device: where the data lies decides where the work runs."""

@@ -1,0 +1,352 @@
+"""The scalar arithmetic of Krylov loops, on the device.
+
+Each kernel is one block that sums up what a reduction left and does what the loop of the method
+on the CPU does with the result between two vector operations, under the names of its text. What
+ends the loop there (a breakdown, the residual norm) sets the log's `STOP` here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from krylearn.kernels.cuda.launch import (
+    BREAKDOWN,
+    COUNT,
+    HALFWAY,
+    INDEFINITE,
+    INDEFINITE_M,
+    INVARIANT,
+    SINGULAR,
+    STOP,
+    THREADS,
+    USELESS,
+    jit,
+    launch,
+    note,
+    total,
+)
+
+# Slots of S, the scalars of a loop. The first three hold for all methods.
+ZERO, ONE, MINUS_ONE = 0, 1, 2
+# cg and fcg
+RZ, PQ, ALPHA, BETA, RR, USE_R = 3, 4, 5, 6, 7, 8
+# minres
+(M_BETA, M_LAST, M_HERE, M_ALPHA, M_CS, M_SN, M_DBAR, M_EPSILON, M_SIZE, M_PHIBAR, M_INVERSE,
+ M_Z, M_W, M_W_LAST, M_PHI, M_BETA_LAST, M_OF_V, M_OF_R, M_ROOT) = range(3, 22)  # fmt: skip
+# bicgstab
+(B_START, B_RHO, B_RNORM, B_SIGMA, B_ALPHA, B_MINUS_ALPHA, B_OMEGA, B_MINUS_OMEGA, B_BETA,
+ B_MINUS_BETA_OMEGA, B_TNORM) = range(3, 14)  # fmt: skip
+# gmres
+G_AGAIN, G_BEFORE, G_BELOW, G_INVERSE, G_SIZE = range(3, 8)
+SLOTS = 24
+
+
+@jit
+def store(log, S, slot, sums):
+    if log[STOP] != 0.0:
+        return
+    value = total(sums)
+    if cuda.threadIdx.x == 0:
+        S[slot] = value
+
+
+@jit
+def cg_curvature(log, S, sums):
+    if log[STOP] != 0.0:
+        return
+    pq = total(sums).real
+    if cuda.threadIdx.x == 0:
+        S[PQ] = pq
+        if not S[RZ].real > 0.0:
+            log[STOP] = INDEFINITE_M
+        elif not pq > 0.0:
+            log[STOP] = INDEFINITE
+        else:
+            S[ALPHA] = S[RZ] / pq
+
+
+@jit
+def cg_residual(log, control, S, plain, sums):
+    if log[STOP] != 0.0:
+        return
+    rr = total(sums).real
+    if cuda.threadIdx.x == 0:
+        if plain:
+            S[BETA] = rr / S[RZ]
+            S[RZ] = rr
+        note(math.sqrt(rr), log, control)
+
+
+@jit
+def cg_beta(log, S, sums):
+    if log[STOP] != 0.0:
+        return
+    rz = total(sums).real
+    if cuda.threadIdx.x == 0:
+        S[BETA] = rz / S[RZ]
+        S[RZ] = rz
+
+
+@jit
+def fcg_direction(log, S, eps, sums):
+    """Say whether z brings a direction of no use; `sums` are of conj(z) r and conj(z) z."""
+    if log[STOP] != 0.0:
+        return
+    zr = abs(total(sums[0]))
+    zz = total(sums[1]).real
+    if cuda.threadIdx.x == 0:
+        S[RZ] = zr
+        S[USE_R] = 0.0 if zr > eps * math.sqrt(zz * S[RR].real) else 1.0
+        if not zr < math.inf:
+            log[STOP] = BREAKDOWN
+
+
+@jit
+def fcg_coefficients(log, pq, place, h, c):
+    if log[STOP] != 0.0:
+        return
+    k = cuda.threadIdx.x
+    while k < c.shape[0]:
+        c[k] = -h[k] / pq[k]
+        if k == place:
+            c[k] = c[k] * 0.0
+        k += THREADS
+
+
+@jit
+def fcg_step(log, S, pq, place, curvature, sums):
+    if log[STOP] != 0.0:
+        return
+    value = total(curvature).real
+    pr = total(sums)
+    if cuda.threadIdx.x == 0:
+        pq[place] = value
+        S[PQ] = value
+        if not value > 0.0:
+            log[STOP] = INDEFINITE
+        else:
+            S[ALPHA] = pr / value
+
+
+@jit
+def fcg_residual(log, control, S, sums):
+    if log[STOP] != 0.0:
+        return
+    rr = total(sums).real
+    if cuda.threadIdx.x == 0:
+        S[RR] = rr
+        note(math.sqrt(rr), log, control)
+
+
+@jit
+def minres_start(log, S, sums):
+    if log[STOP] != 0.0:
+        return
+    square = total(sums).real
+    if cuda.threadIdx.x == 0:
+        if not square > 0.0:
+            log[STOP] = INDEFINITE_M
+            S[M_ROOT] = square
+            return
+        beta = math.sqrt(square)
+        S[M_BETA], S[M_PHIBAR], S[M_INVERSE], S[M_BETA_LAST] = beta, beta, 1.0 / beta, 1.0
+        S[M_CS], S[M_SN], S[M_DBAR], S[M_EPSILON], S[M_SIZE] = -1.0, 0.0, 0.0, 0.0, 0.0
+
+
+@jit
+def minres_alpha(log, S, sums):
+    if log[STOP] != 0.0:
+        return
+    alpha = total(sums).real
+    if cuda.threadIdx.x == 0:
+        S[M_ALPHA] = alpha
+        S[M_LAST] = -S[M_BETA] / S[M_BETA_LAST]
+        S[M_HERE] = -alpha / S[M_BETA]
+
+
+@jit
+def minres_rotation(log, S, eps, sums):
+    if log[STOP] != 0.0:
+        return
+    square = total(sums).real
+    if cuda.threadIdx.x == 0:
+        if not square >= 0.0:
+            log[STOP] = INDEFINITE_M
+            S[M_ROOT] = square
+            return
+        alpha, beta_last, beta = S[M_ALPHA].real, S[M_BETA].real, math.sqrt(square)
+        cs, sn, dbar = S[M_CS].real, S[M_SN].real, S[M_DBAR].real
+        epsilon_last, phibar = S[M_EPSILON].real, S[M_PHIBAR].real
+        size = max(max(S[M_SIZE].real, abs(alpha)), max(beta, beta_last))
+        delta = cs * dbar + sn * alpha
+        gbar, epsilon, dbar = sn * dbar - cs * alpha, sn * beta, -cs * beta
+        gamma, root = math.hypot(gbar, beta), math.hypot(gbar, dbar)
+        S[M_ROOT] = root
+        if not root > 10.0 * eps * size:
+            log[STOP] = SINGULAR
+            return
+        cs, sn = gbar / gamma, beta / gamma
+        phi, phibar = cs * phibar, sn * phibar
+        S[M_Z], S[M_W], S[M_W_LAST] = 1.0 / gamma, -delta / gamma, -epsilon_last / gamma
+        S[M_PHI] = phi
+        S[M_CS], S[M_SN], S[M_DBAR], S[M_EPSILON], S[M_SIZE] = cs, sn, dbar, epsilon, size
+        S[M_BETA_LAST], S[M_BETA], S[M_PHIBAR] = beta_last, beta, phibar
+        S[M_INVERSE] = 1.0 / beta if beta > 0.0 else 0.0
+        # phibar is the residual's M-norm; its own norm takes the vector.
+        S[M_OF_V] = -phibar * cs / beta if beta > 0.0 else 0.0
+        S[M_OF_R] = sn * sn if beta > 0.0 else 1.0
+
+
+@jit
+def minres_residual(log, control, S, plain, sums):
+    if log[STOP] != 0.0:
+        return
+    rr = total(sums).real
+    if cuda.threadIdx.x == 0:
+        own = plain or not S[M_BETA].real > 0.0
+        note(S[M_PHIBAR].real if own else math.sqrt(rr), log, control)
+
+
+@jit
+def bicgstab_alpha(log, S, eps, sums):
+    """`sums` are of conj(v) shadow and conj(v) v."""
+    if log[STOP] != 0.0:
+        return
+    sigma = np.conj(total(sums[0]))
+    vv = total(sums[1]).real
+    if cuda.threadIdx.x == 0:
+        rho, start = S[B_RHO], S[B_START].real
+        S[B_SIGMA] = sigma
+        # A scalar product that is all rounding error carries no information.
+        enough = abs(sigma) > eps * start * math.sqrt(vv)
+        if not (abs(rho) > eps * start * S[B_RNORM].real and enough):
+            log[STOP] = BREAKDOWN
+        else:
+            S[B_ALPHA] = rho / sigma
+            S[B_MINUS_ALPHA] = -rho / sigma
+
+
+@jit
+def bicgstab_half(log, control, S, sums):
+    if log[STOP] != 0.0:
+        return
+    rnorm = math.sqrt(total(sums[1]).real)
+    if cuda.threadIdx.x == 0:
+        S[B_RNORM] = rnorm
+        if not (rnorm > control[0] and rnorm < math.inf) or rnorm > control[1]:
+            log[STOP] = HALFWAY
+
+
+@jit
+def bicgstab_omega(log, S, eps, sums):
+    """`sums` are of conj(t) r and conj(t) t."""
+    if log[STOP] != 0.0:
+        return
+    tr = total(sums[0])
+    tt = total(sums[1]).real
+    if cuda.threadIdx.x == 0:
+        S[B_OMEGA] = tr / tt if tt > 0.0 else tr * 0.0
+        S[B_MINUS_OMEGA] = -S[B_OMEGA]
+        if not abs(S[B_OMEGA]) * math.sqrt(tt) > eps * S[B_RNORM].real:
+            log[STOP] = USELESS
+
+
+@jit
+def bicgstab_beta(log, control, S, sums):
+    """`sums` are of conj(shadow) r and conj(r) r."""
+    if log[STOP] != 0.0:
+        return
+    rho = total(sums[0])
+    rnorm = math.sqrt(total(sums[1]).real)
+    if cuda.threadIdx.x == 0:
+        beta = (rho / S[B_RHO]) * (S[B_ALPHA] / S[B_OMEGA])
+        S[B_RHO], S[B_BETA], S[B_MINUS_BETA_OMEGA] = rho, beta, -beta * S[B_OMEGA]
+        S[B_RNORM] = rnorm
+        note(rnorm, log, control)
+
+
+@jit
+def _gather(log, S, wanted, sums, h):
+    """Write the total of row k of `sums` into ``h[k]``, a block a row."""
+    if log[STOP] != 0.0 or S[wanted].real == 0.0:
+        return
+    value = total(sums[cuda.blockIdx.x])
+    if cuda.threadIdx.x == 0:
+        h[cuda.blockIdx.x] = value
+
+
+@jit
+def gmres_norm(log, S, first, h, again, sums):
+    """Take the norm of what projections have left; say whether to do them once more."""
+    if log[STOP] != 0.0 or (not first and S[G_AGAIN].real == 0.0):
+        return
+    below = math.sqrt(total(sums).real)
+    if cuda.threadIdx.x == 0:
+        j = int(log[COUNT])
+        if first:
+            S[G_BEFORE] = math.sqrt(h[j + 1].real)
+            # "Twice is enough" (Kahan, in Parlett 1980), and once is when little was taken away.
+            S[G_AGAIN] = 1.0 if below < 0.7071 * S[G_BEFORE].real else 0.0
+        else:
+            for k in range(j + 1):
+                h[k] += again[k]
+        S[G_BELOW] = below
+
+
+@jit
+def gmres_rotation(log, control, S, eps, h, H, cs, sn, g):
+    """Extend the QR factorisation of the Hessenberg matrix by a column: `kernels.dense.rotate`."""
+    if log[STOP] != 0.0 or cuda.threadIdx.x > 0:
+        return
+    j, below = int(log[COUNT]), S[G_BELOW].real
+    size = below * below
+    for k in range(j + 1):
+        H[j, k] = h[k]
+        size += h[k].real * h[k].real + h[k].imag * h[k].imag
+    size = math.sqrt(size)
+    S[G_SIZE] = size
+    if not size < math.inf:
+        log[STOP] = BREAKDOWN
+        return
+    invariant = below <= eps * size
+    if invariant:
+        below = 0.0
+    for k in range(j):
+        upper = cs[k] * H[j, k] + sn[k] * H[j, k + 1]
+        H[j, k + 1] = cs[k] * H[j, k + 1] - np.conj(sn[k]) * H[j, k]
+        H[j, k] = upper
+    head = abs(H[j, j])
+    length = math.hypot(head, below)
+    if length == 0.0:
+        cs[j], sn[j] = 1.0, 0.0
+    elif head == 0.0:
+        cs[j], sn[j] = 0.0, 1.0
+        H[j, j] = below
+    else:
+        phase = H[j, j] / head
+        cs[j] = head / length
+        sn[j] = phase * (below / length)
+        H[j, j] = phase * length
+    H[j, j + 1] = 0.0
+    g[j + 1] = -np.conj(sn[j]) * g[j]
+    g[j] = cs[j] * g[j]
+    S[G_INVERSE] = 1.0 / below if below > 0.0 else 0.0
+    note(abs(g[j + 1]), log, control)
+    if invariant:
+        # The space holds the solution, unless A is singular on it.
+        log[STOP] = SINGULAR if abs(H[j, j]) <= eps * size else INVARIANT
+
+
+def run(kernel: Any, *args: Any) -> None:
+    """Queue one of the kernels of one block."""
+    launch(kernel, 1, THREADS, *args)
+
+
+def gather(log, S, wanted, sums, h) -> None:
+    """Sum up the rows of `sums` into `h`, where the scalar `wanted` is not zero."""
+    launch(_gather, sums.shape[0], THREADS, log, S, wanted, sums, h)
+

@@ -1,0 +1,441 @@
+"""Vector operations of Krylov loops: the twins of `krylearn.kernels.vector`.
+
+A coefficient is the name of a slot of `S`, an array of scalars on the device. What a reduction
+leaves is an array of sums, one a block, that a kernel of `scalars` takes up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from krylearn.kernels.cuda.launch import (
+    SIMULATED,
+    THREADS,
+    block_sum,
+    blocks_for,
+    device,
+    jit,
+    launch,
+)
+
+# Elements of w that a thread keeps in registers while a basis passes by.
+ITEMS = 2 if SIMULATED else 8
+
+
+@device
+def _square(t):
+    return t.real * t.real + t.imag * t.imag
+
+
+@jit
+def _dot(log, x, y, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    value = sums.dtype.type(0)
+    while i < n:
+        value += np.conj(x[i]) * y[i]
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _dot_norm2(log, x, y, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    value, square = sums.dtype.type(0), sums.dtype.type(0)
+    while i < n:
+        value += np.conj(x[i]) * y[i]
+        square += _square(x[i])
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[0, cuda.blockIdx.x :])
+    block_sum(square, cuda.threadIdx.x, sums[1, cuda.blockIdx.x :])
+
+
+@jit
+def _axpy(log, S, alpha, x, y):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a = x.dtype.type(S[alpha])
+    while i < n:
+        y[i] += a * x[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _scale(log, S, alpha, x, y):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a = x.dtype.type(S[alpha])
+    while i < n:
+        y[i] = a * x[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _copy(log, x, y):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    while i < n:
+        y[i] = x[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _copy_if(log, S, wanted, x, y):
+    if log[0] != 0.0 or S[wanted].real == 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    while i < n:
+        y[i] = x[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _xpby(log, S, x, beta, y):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    b = x.dtype.type(S[beta])
+    while i < n:
+        y[i] = x[i] + b * y[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _axpbypcz(log, S, alpha, x, beta, y, gamma, z, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a, b, c = x.dtype.type(S[alpha]), x.dtype.type(S[beta]), x.dtype.type(S[gamma])
+    value = sums.dtype.type(0)
+    while i < n:
+        t = a * x[i] + b * y[i] + c * z[i]
+        z[i] = t
+        value += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _axpby_norm2(log, S, alpha, x, beta, y, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a, b = x.dtype.type(S[alpha]), x.dtype.type(S[beta])
+    value = sums.dtype.type(0)
+    while i < n:
+        t = a * x[i] + b * y[i]
+        y[i] = t
+        value += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _axpy_norm2_dot(log, S, alpha, x, y, shadow, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a = x.dtype.type(S[alpha])
+    value, square = sums.dtype.type(0), sums.dtype.type(0)
+    while i < n:
+        t = y[i] + a * x[i]
+        y[i] = t
+        value += np.conj(shadow[i]) * t
+        square += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[0, cuda.blockIdx.x :])
+    block_sum(square, cuda.threadIdx.x, sums[1, cuda.blockIdx.x :])
+
+
+@jit
+def _step(log, S, alpha, p, q, x, r, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a = x.dtype.type(S[alpha])
+    value = sums.dtype.type(0)
+    while i < n:
+        x[i] += a * p[i]
+        t = r[i] - a * q[i]
+        r[i] = t
+        value += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _lanczos_step(log, S, alpha, z, beta, w, gamma, w_last, phi, x):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a, b, c = x.dtype.type(S[alpha]), x.dtype.type(S[beta]), x.dtype.type(S[gamma])
+    f = x.dtype.type(S[phi])
+    while i < n:
+        t = a * z[i] + b * w[i] + c * w_last[i]
+        w_last[i] = t
+        x[i] += f * t
+        i = np.uint32(i + stride)
+
+
+@jit
+def _subtract(log, b, q, r, sums):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(r.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    value = sums.dtype.type(0)
+    while i < n:
+        t = b[i] - q[i]
+        r[i] = t
+        value += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _times(log, scale, r, out):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(r.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    while i < n:
+        out[i] = scale[i] * r[i]
+        i = np.uint32(i + stride)
+
+
+@jit
+def _chebyshev_start(log, gain, scale, r, rest, d, out):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(r.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    g = r.dtype.type(gain)
+    while i < n:
+        rest[i] = r[i]
+        t = g * scale[i] * r[i]
+        d[i] = t
+        out[i] = t
+        i = np.uint32(i + stride)
+
+
+@jit
+def _chebyshev_step(log, keep, gain, scale, q, rest, d, out):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(rest.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    k, g = rest.dtype.type(keep), rest.dtype.type(gain)
+    while i < n:
+        left = rest[i] - q[i]
+        rest[i] = left
+        t = k * d[i] + g * scale[i] * left
+        d[i] = t
+        out[i] += t
+        i = np.uint32(i + stride)
+
+
+@jit
+def _dots(log, S, wanted, V, rows, w, sums):
+    """Write the sums of ``conj(V[k]) w``, k < rows, and after them those of ``conj(w) w``.
+
+    `rows` below zero means as many as there are iterations, and one more.
+    """
+    if log[0] != 0.0 or S[wanted].real == 0.0:
+        return
+    count = rows if rows >= 0 else int(log[1]) + 1
+    n, t = np.uint32(w.shape[0]), cuda.threadIdx.x
+    first = np.uint32(cuda.blockIdx.x * (ITEMS * THREADS) + t)
+    held = cuda.local.array(ITEMS, w.dtype)
+    square = sums.dtype.type(0)
+    for m in range(ITEMS):
+        i = np.uint32(first + m * THREADS)
+        held[m] = w[i] if i < n else w.dtype.type(0)
+        square += _square(held[m])
+    for k in range(count):
+        value = sums.dtype.type(0)
+        for m in range(ITEMS):
+            i = np.uint32(first + m * THREADS)
+            if i < n:
+                value += np.conj(V[k, i]) * held[m]
+        block_sum(value, t, sums[k, cuda.blockIdx.x :])
+    block_sum(square, t, sums[count, cuda.blockIdx.x :])
+
+
+@jit
+def _project(log, S, wanted, V, h, w, sums):
+    """Do ``w -= h @ V[:j + 1]``, j being the iterations so far; sum the squares of w."""
+    if log[0] != 0.0 or S[wanted].real == 0.0:
+        return
+    count = int(log[1]) + 1
+    n, stride = np.uint32(w.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    value = sums.dtype.type(0)
+    while i < n:
+        t = w[i]
+        for k in range(count):
+            t -= w.dtype.type(h[k]) * V[k, i]
+        w[i] = t
+        value += _square(t)
+        i = np.uint32(i + stride)
+    block_sum(value, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+
+
+@jit
+def _keep(log, S, alpha, w, v, V):
+    """Do ``v = V[j] = alpha * w``, j being the iterations so far."""
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(w.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a, j = w.dtype.type(S[alpha]), int(log[1])
+    while i < n:
+        t = a * w[i]
+        v[i] = t
+        V[j, i] = t
+        i = np.uint32(i + stride)
+
+
+@jit
+def _combine(log, V, y, skip, x, out):
+    """Do ``out = x + y @ V[:len(y)]``, leaving row `skip` out."""
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    while i < n:
+        t = x[i]
+        for k in range(y.shape[0]):
+            if k != skip:
+                t += x.dtype.type(y[k]) * V[k, i]
+        out[i] = t
+        i = np.uint32(i + stride)
+
+
+def _over(kernel, n, *args):
+    launch(kernel, blocks_for(n), THREADS, *args)
+
+
+def dot(log, x, y, sums):
+    """Sum ``conj(x) @ y``."""
+    _over(_dot, x.shape[0], log, x, y, sums)
+
+
+def dot_norm2(log, x, y, sums):
+    """Sum ``conj(x) @ y`` and ``conj(x) @ x``, the two rows of `sums`."""
+    _over(_dot_norm2, x.shape[0], log, x, y, sums)
+
+
+def axpy(log, S, alpha, x, y):
+    """Do ``y += alpha * x``."""
+    _over(_axpy, x.shape[0], log, S, alpha, x, y)
+
+
+def scale(log, S, alpha, x, y):
+    """Do ``y = alpha * x``."""
+    _over(_scale, x.shape[0], log, S, alpha, x, y)
+
+
+def copy(log, x, y):
+    """Do ``y = x``."""
+    _over(_copy, x.shape[0], log, x, y)
+
+
+def copy_if(log, S, wanted, x, y):
+    """Do ``y = x`` where the scalar `wanted` is not zero."""
+    _over(_copy_if, x.shape[0], log, S, wanted, x, y)
+
+
+def xpby(log, S, x, beta, y):
+    """Do ``y = x + beta * y``."""
+    _over(_xpby, x.shape[0], log, S, x, beta, y)
+
+
+def axpby_norm2(log, S, alpha, x, beta, y, sums):
+    """Do ``y = alpha * x + beta * y``; sum the squares of y."""
+    _over(_axpby_norm2, x.shape[0], log, S, alpha, x, beta, y, sums)
+
+
+def axpbypcz(log, S, alpha, x, beta, y, gamma, z, sums):
+    """Do ``z = alpha * x + beta * y + gamma * z``; sum the squares of z."""
+    _over(_axpbypcz, x.shape[0], log, S, alpha, x, beta, y, gamma, z, sums)
+
+
+def axpy_norm2_dot(log, S, alpha, x, y, shadow, sums):
+    """Do ``y += alpha * x``; sum ``conj(shadow) @ y`` and the squares of y."""
+    _over(_axpy_norm2_dot, x.shape[0], log, S, alpha, x, y, shadow, sums)
+
+
+def step(log, S, alpha, p, q, x, r, sums):
+    """Do ``x += alpha * p; r -= alpha * q``; sum the squares of r."""
+    _over(_step, x.shape[0], log, S, alpha, p, q, x, r, sums)
+
+
+def lanczos_step(log, S, alpha, z, beta, w, gamma, w_last, phi, x):
+    """Do ``w_last = alpha * z + beta * w + gamma * w_last; x += phi * w_last``."""
+    _over(_lanczos_step, x.shape[0], log, S, alpha, z, beta, w, gamma, w_last, phi, x)
+
+
+def subtract(log, b, q, r, sums):
+    """Do ``r = b - q``; sum the squares of r."""
+    _over(_subtract, r.shape[0], log, b, q, r, sums)
+
+
+def times(log, scale, r, out):
+    """Do ``out = scale * r``, element by element."""
+    _over(_times, r.shape[0], log, scale, r, out)
+
+
+def chebyshev_start(log, gain, scale, r, rest, d, out):
+    """Do ``rest = r; d = out = gain * scale * r``."""
+    _over(_chebyshev_start, r.shape[0], log, gain, scale, r, rest, d, out)
+
+
+def chebyshev_step(log, keep, gain, scale, q, rest, d, out):
+    """Do ``rest -= q; d = keep * d + gain * scale * rest; out += d``."""
+    _over(_chebyshev_step, rest.shape[0], log, keep, gain, scale, q, rest, d, out)
+
+
+def dots_blocks(n):
+    """Return how many sums `dots` leaves for each row."""
+    return max(1, math.ceil(n / (ITEMS * THREADS)))
+
+
+def dots(log, S, wanted, V, rows, w, sums):
+    """Sum ``conj(V[:rows]) @ w`` and the squares of w, a row each; rows < 0: those in use."""
+    launch(_dots, dots_blocks(w.shape[0]), THREADS, log, S, wanted, V, rows, w, sums)
+
+
+def project(log, S, wanted, V, h, w, sums):
+    """Do ``w -= h @ V`` over the rows in use; sum the squares of w."""
+    _over(_project, w.shape[0], log, S, wanted, V, h, w, sums)
+
+
+def keep(log, S, alpha, w, v, V):
+    """Do ``v = alpha * w`` and keep it as the next row of V."""
+    _over(_keep, w.shape[0], log, S, alpha, w, v, V)
+
+
+def combine(log, V, y, skip, x, out):
+    """Do ``out = x + y @ V[:len(y)]`` without row `skip` (-1: all)."""
+    _over(_combine, x.shape[0], log, V, y, skip, x, out)
