@@ -470,6 +470,12 @@ def test_auto_stays_with_the_first_unless_another_is_clearly_faster(monkeypatch)
     assert best == "first" and set(seconds) == {"first", "second"}
     order.append("third")
     assert solvers.choose([P], 1e-8)[0] == "third"
+    # What is far too slow on one system is not tried on more.
+    order.append("snail")
+    clock["snail"], now[0] = 100.0, 0.0
+    xs *= 8
+    assert solvers.choose([P] * 8, 1e-8)[0] == "third"
+    assert now[0] < 300
 
 
 # -- reading ------------------------------------------------------------------------------------
