@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test slow lint bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
@@ -16,6 +16,9 @@ demo: $(VENV)/.ready       ## solve real input beside scipy and pyamg
 
 test: lint                 ## everything that CI runs
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/.ready       ## tests that take minutes
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
