@@ -89,10 +89,6 @@ def test_the_decomposition_holds_after_each_cycle(M):
                 C = basis.W[: basis.kept]
                 errors.append(np.abs(C @ C.T - np.eye(len(C))).max())
                 errors.append(np.abs((A @ basis.U.T).T - C).max())
-                errors.append(np.abs(basis.CT - C @ basis.T.T).max() / np.abs(basis.CT).max())
-                if M:
-                    MT = np.stack([s.M.apply(t, s.empty()) for t in basis.T])
-                    errors.append(np.abs(MT - basis.U).max() / np.abs(basis.U).max())
             rnorm = basis.begin()
             while basis.has_room() and s.running(rnorm):
                 rnorm = basis.extend(rnorm)
@@ -194,10 +190,10 @@ def test_a_space_is_saved_and_loaded(tmp_path):
     space.save(tmp_path / "space.npz")
     again = kl.RecycleSpace.load(tmp_path / "space.npz")
     assert np.array_equal(again.vectors, space.vectors)
-    assert np.array_equal(again.roots, space.roots)
     bad = {
         "text": b"no", "pickled": None, "integers": {"vectors": np.ones((2, 3), int)},
-        "flat": {"vectors": np.ones(3)}, "roots": {"vectors": np.ones((2, 3)), "roots": np.ones(2)},
+        "flat": {"vectors": np.ones(3)}, "NaN": {"vectors": np.full((2, 3), np.nan)},
+        "other": {"x": np.ones((2, 3))},
     }  # fmt: skip
     for name, content in bad.items():
         path = tmp_path / f"{name}.npz"

@@ -42,3 +42,20 @@ def rotate(h, j, cs, sn, g):
     g[j + 1] = -np.conj(sn[j]) * g[j]
     g[j] = cs[j] * g[j]
     return abs(g[j + 1])
+
+
+@jit
+def solve_upper(R, B):
+    """Overwrite the columns of `B` by ``inv(R) @ B``, R being upper triangular; return B.
+
+    LAPACK would wake the threads of BLAS for that.
+    """
+    s = R.shape[0]
+    for step in range(s):
+        i = s - 1 - step
+        for c in range(B.shape[1]):
+            total = B[i, c]
+            for k in range(i + 1, s):
+                total -= R[i, k] * B[k, c]
+            B[i, c] = total / R[i, i]
+    return B

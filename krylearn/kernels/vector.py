@@ -284,38 +284,29 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
     return h, after
 
 
-# A product of a small matrix with a basis does not go to BLAS: for such shapes its threads take
-# longer to wake up than the work takes, and their number would show in the result.
-
-
-@jit
-def _transform(lo, hi, P, V, out):
-    for start in range(lo, hi, _BLOCK):
-        stop = min(start + _BLOCK, hi)
-        for i in range(P.shape[0]):
-            part = out[i, start:stop]
-            part[:] = 0
-            _block_combine(V, P.shape[1], start, stop, P[i], part)
-
-
-@jit
-def _gram(lo, hi, X, Y):
-    found = np.zeros((Y.shape[0], X.shape[0]), X.dtype)
-    for start in range(lo, hi, _BLOCK):
-        stop = min(start + _BLOCK, hi)
-        for i in range(Y.shape[0]):
-            _block_dots(X, X.shape[0], start, stop, Y[i, start:stop], found[i])
-    return found
+# Products of small matrices with bases go to BLAS in pieces of so many multiplications that its
+# threads stay asleep: they take longer to wake up than the work takes, and then get in the way of
+# ours. Nor does the result depend on their number.
+_PIECE = 2**18
 
 
 def transform(P: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Return ``P @ V``, the rows that a small matrix makes of a basis, in V's precision."""
     P = np.ascontiguousarray(P, dtype=V.dtype)
     out = np.empty((P.shape[0], V.shape[1]), V.dtype)
-    parallel_for(_transform, V.shape[1], 8 * _BLOCK, P, V, out)
+    for columns in _pieces(V.shape[1], P.size):
+        np.matmul(P, V[:, columns], out=out[:, columns])
     return out
 
 
 def gram(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """Return the inner products ``conj(X) @ Y.T`` of the rows of two bases."""
-    return parallel_sum(_gram, X.shape[1], 8 * _BLOCK, X, Y).T
+    total = np.zeros((X.shape[0], Y.shape[0]), X.dtype)
+    for columns in _pieces(X.shape[1], total.size):
+        total += np.conj(X[:, columns]) @ Y[:, columns].T
+    return total
+
+
+def _pieces(n: int, size: int) -> list[slice]:
+    width = max(_PIECE // max(size, 1), 1)
+    return [slice(start, start + width) for start in range(0, n, width)]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from krylearn.interface import Reason, Solve, solve_with
-from krylearn.kernels.dense import rotate
-from krylearn.kernels.vector import combine, gram, norm, orthogonalise, scale, transform
+from krylearn.kernels.dense import rotate, solve_upper
+from krylearn.kernels.vector import combine, dot, gram, orthogonalise, scale, transform
 from krylearn.operators import matrix_like
 from krylearn.solvers.krylov.recycle import RecycleSpace
 from krylearn.solvers.krylov.subspace import (
@@ -102,7 +101,7 @@ def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -
         if basis.j:
             basis.refresh()
         elif space is not None and not s.iterations:
-            basis.adopt(*space.take(s.n, s.dtype, k))
+            basis.adopt(space.take(s.n, s.dtype, k))
         rnorm = basis.begin()
         while basis.has_room() and s.running(rnorm):
             rnorm = basis.extend(rnorm)
@@ -113,14 +112,14 @@ def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -
             s.show()
     if space is not None and basis.j:
         basis.refresh(images=False)
-        space.keep(basis.U, basis.T)
+        space.keep(basis.U)
 
 
 class _Basis:
-    """The decomposition ``A [U Z] = [C V] G`` of a cycle, with ``Z = M V`` and ``U = M T``.
+    """The decomposition ``A [U Z] = [C V] G`` of a cycle, with ``Z = M V``.
 
     Every basis has one vector a row. ``W = [C V]`` is orthonormal; `kept` rows of it are C, `j`
-    steps have been made since. Without M, Z is V and T is U.
+    steps have been made since. Without M, Z is V.
 
     ``G = [I B; 0 H]``, where H is upper Hessenberg; the QR factors of H are kept up to date.
     """
@@ -132,8 +131,7 @@ class _Basis:
         wide = accurate(s.dtype)
         self.W = s.empty(self.m + 1, s.n)
         self.Z = None if s.M.identity else s.empty(self.m, s.n)
-        self.U = self.T = s.empty(0, s.n)
-        self.CT = np.zeros((0, 0), wide)  # the inner products of C and T
+        self.U = s.empty(0, s.n)
         self.G = np.zeros((self.m, self.m + 1), wide)  # G[i] is column i
         self.H = np.zeros((self.m, self.m + 1), wide)  # triangular factor, H[i] is column i
         self.cs, self.sn = np.zeros(self.m), np.zeros(self.m, wide)
@@ -142,42 +140,14 @@ class _Basis:
         self.closed = False
         self.eps = float(np.finfo(s.dtype).eps)
 
-    def adopt(self, U: np.ndarray, T: np.ndarray | None) -> None:
+    def adopt(self, U: np.ndarray) -> None:
         """Take over vectors from another system: ``C = A U``, orthonormalised; dependents go."""
-        s = self.s
-        if not len(U):
-            return
-        images = s.matvecs_of(U, np.empty_like(U))
-        C, F, rows = orthonormalise(images)
-        self.kept = len(C)
-        self.W[: self.kept] = C
-        self.U = transform(F, U[rows])
-        self.T = self.U
-        if self.Z is not None and self.kept:
-            self.T = self._roots(None if T is None else transform(F, T[rows]))
-        self.CT = gram(C, self.T).astype(self.CT.dtype)
-        s.extra["recycled"] = self.kept
-
-    def _roots(self, T: np.ndarray | None) -> np.ndarray:
-        """Return T, where M makes about U of it, or else a multiple of U.
-
-        They only guide the choice of the vectors to keep, so a rough answer will do.
-        """
-        s = self.s
-        weights = np.random.default_rng(0).standard_normal(self.kept) / row_norms(self.U)
-        u, image = s.empty(), s.empty()
-        u[:] = 0
-        combine(self.U, weights, u)
-        if T is not None:
-            t = s.empty()
-            t[:] = 0
-            combine(T, weights, t)
-            image = s.precondition(t, image)
-            if norm(image - u) < 0.5 * norm(u):
-                return T
-        image = s.precondition(u, image)
-        along = np.vdot(image, u) / max(norm(image) ** 2, np.finfo(s.dtype).tiny)
-        return self.U * s.dtype.type(along if np.isfinite(along) and along else 1.0)
+        if len(U):
+            C, F, rows = orthonormalise(self.s.matvecs_of(U, np.empty_like(U)))
+            self.kept = len(C)
+            self.W[: self.kept] = C
+            self.U = transform(F, U[rows])
+            self.s.extra["recycled"] = self.kept
 
     def begin(self) -> float:
         """Solve in the span of U, start a Krylov space from what is left of r; return its norm."""
@@ -225,7 +195,7 @@ class _Basis:
         j = self.j
         if not j:
             return
-        y = solve_triangular(self.H[:j, :j], self.g[:j], trans="T", lower=True, check_finite=False)
+        y = solve_upper(self.H[:j, :j].T.copy(), self.g[:j, None].copy())[:, 0]
         combine(self.W[self.kept :] if self.Z is None else self.Z, y, self.s.x)
         if self.kept:
             combine(self.U, -(y @ self.G[self.kept : self.kept + j, : self.kept]), self.s.x)
@@ -233,40 +203,49 @@ class _Basis:
     def refresh(self, images: bool = True) -> None:
         """Let U be harmonic Ritz vectors of AM of least modulus, chosen from ``[U Z]``.
 
-        With ``G = Q R`` and ``S = [C V]^H [T V]`` the pencil ``G^H S, G^H G`` of the inverse
+        With ``G = Q R`` and ``S = [C V]^H inv(M) [U Z]`` the pencil ``G^H S, G^H G`` of the inverse
         eigenvalues is that of ``E = Q^H S inv(R)``; an orthonormal basis of an invariant subspace
-        of E is what orthonormal C are made of. `images` False leaves C behind.
+        of E is what orthonormal C are made of. ``inv(M) U``, which nobody knows once M has changed,
+        is taken for the multiple of U that fits best on Z: it only guides the choice, and U are
+        smooth. `images` False leaves C behind.
         """
         kept, j = self.kept, self.j
         total = kept + j
+        W, Z = self.W[: total + 1], self.W[kept:total] if self.Z is None else self.Z[:j]
         G = self.G[:total, : total + 1].T.copy()
         G[:kept, :kept] = G[kept:, :kept] = 0.0
         unit = 1.0 / row_norms(self.U)
         G[np.arange(kept), np.arange(kept)] = unit
         S = np.zeros_like(G)
-        V = self.W[kept : total + 1]
-        if kept:
-            S[:kept, :kept] = self.CT * unit
-            S[kept:, :kept] = gram(V, self.T) * unit
         S[np.arange(kept, total), np.arange(kept, total)] = 1.0
+        if kept:
+            S[:, :kept] = gram(W, self.U) * unit
+            if self.Z is not None:
+                S[:, :kept] *= _multiple(Z, W[kept:total])
         found = _harmonic(G, S, self.k)
         if found is None:
             return  # as it was
         Y, P = found
-        self.CT = Y.conj().T @ (S @ P)
         P[:kept] *= unit[:, None]
-        T = _joined(P, self.T, V[:j])
-        self.U = T if self.Z is None else _joined(P, self.U, self.Z[:j])
-        self.T = T
-        self.kept = len(T)
+        self.U = _joined(P, self.U, Z)
+        self.kept = len(self.U)
         if images:
-            self.W[: self.kept] = transform(Y.T, self.W[: total + 1])
+            self.W[: self.kept] = transform(Y.T, W)
+
+
+def _multiple(Z: np.ndarray, V: np.ndarray) -> complex:
+    """Return the number by which to multiply Z to come nearest to V."""
+    pairs = [(dot(z, v), dot(z, z).real) for z, v in zip(Z, V)]
+    along, square = np.sum(pairs, axis=0)
+    return along / square
 
 
 def _joined(P: np.ndarray, U: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """Return ``P^T [U Z]`` for bases with one vector a row."""
     new = transform(P[len(U) :].T, Z)
-    return new if not len(U) else new + transform(P[: len(U)].T, U)
+    if len(U):
+        new += transform(P[: len(U)].T, U)
+    return new
 
 
 def _harmonic(G: np.ndarray, S: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -277,8 +256,6 @@ def _harmonic(G: np.ndarray, S: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
     diagonal = np.abs(np.diag(R))
     if not diagonal.min() > np.finfo(R.dtype).eps * diagonal.max():
         return None
-    E = solve_triangular(R, (Q.conj().T @ S).T, trans="T", check_finite=False).T
-    t = dominant_subspace(E, k)
-    if t is None:
-        return None
-    return Q @ t, solve_triangular(R, t, check_finite=False)
+    inverse = solve_upper(R, np.eye(len(R), dtype=R.dtype))
+    t = dominant_subspace(Q.conj().T @ S @ inverse, k)
+    return None if t is None else (Q @ t, inverse @ t)

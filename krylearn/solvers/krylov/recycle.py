@@ -21,9 +21,6 @@ class RecycleSpace:
     ----------
     vectors : (k, n) array or None
         One vector a row; None while the space is empty.
-    roots : (k, n) array or None
-        What the last preconditioner made the vectors from, where there was one: they only guide
-        the choice of the next vectors.
 
     Raises
     ------
@@ -53,7 +50,6 @@ class RecycleSpace:
     def clear(self) -> None:
         """Forget all vectors."""
         self.vectors: np.ndarray | None = None
-        self.roots: np.ndarray | None = None
 
     def __len__(self) -> int:
         return 0 if self.vectors is None else self.vectors.shape[0]
@@ -67,8 +63,8 @@ class RecycleSpace:
         k, n = self.vectors.shape
         return f"<RecycleSpace of {k} vectors, n = {n}>"
 
-    def take(self, n: int, dtype: Any, most: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return up to `most` vectors and their roots in a solve's precision, in new arrays.
+    def take(self, n: int, dtype: Any, most: int) -> np.ndarray:
+        """Return up to `most` vectors in a solve's precision, in a new array.
 
         Raises
         ------
@@ -76,11 +72,9 @@ class RecycleSpace:
             If the vectors do not have length `n`.
         """
         if self.vectors is None:
-            return np.empty((0, n), dtype), None
+            return np.empty((0, n), dtype)
         self.require(n)
-        roots = self.roots
-        vectors = _converted(self.vectors, dtype)[:most]
-        return vectors, None if roots is None else _converted(roots, dtype)[:most]
+        return _converted(self.vectors, dtype)[:most]
 
     def require(self, n: int) -> None:
         """Raise ValueError unless the space is empty or holds vectors of length `n`."""
@@ -90,17 +84,16 @@ class RecycleSpace:
                 "columns: give each size a RecycleSpace of its own, or call its clear()"
             )
 
-    def keep(self, vectors: np.ndarray, roots: np.ndarray | None = None) -> None:
-        """Replace the vectors, which must be finite; none leave the space as it was."""
+    def keep(self, vectors: np.ndarray) -> None:
+        """Replace the vectors, one a row; none at all, or NaN, leave the space as it was."""
         if len(vectors) and np.all(np.isfinite(vectors)):
-            good = roots is not None and np.all(np.isfinite(roots))
-            self.vectors, self.roots = vectors, roots if good else None
+            self.vectors = vectors
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the space to a file in NumPy's .npz format."""
-        arrays: dict[str, Any] = {"vectors": self.vectors, "roots": self.roots}
+        vectors = np.zeros((0, 0)) if self.vectors is None else self.vectors
         with open(path, "wb") as file:
-            np.savez(file, **{name: a for name, a in arrays.items() if a is not None})
+            np.savez(file, vectors=vectors)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RecycleSpace:
@@ -113,19 +106,15 @@ class RecycleSpace:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                vectors, roots = (file.get(name) for name in ("vectors", "roots"))
-        except OSError:
+                vectors = file["vectors"]
+        except FileNotFoundError:
             raise
         except Exception:  # whatever zipfile and NumPy make of a broken file
             raise ValueError(f"{os.fspath(path)} holds no recycle space") from None
-        space = cls()
-        if vectors is None and roots is None:
-            return space
-        if vectors is None or vectors.ndim != 2 or vectors.dtype.kind not in "fc" or (
-            roots is not None and roots.shape != vectors.shape
-        ):
+        if vectors.ndim != 2 or vectors.dtype.kind not in "fc" or not np.isfinite(vectors).all():
             raise ValueError(f"{os.fspath(path)} holds no recycle space")
-        space.keep(vectors, roots)
+        space = cls()
+        space.keep(vectors)
         return space
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import get_lapack_funcs
 
+from krylearn.kernels.dense import solve_upper
 from krylearn.kernels.vector import gram, norm, transform
 
 
@@ -59,7 +59,7 @@ def orthonormalise(X: np.ndarray, drop: float | None = None
     R = np.triu(R[:rank, :rank])
     for _ in range(3):
         # Rows: X = R^T Q, so that Q is inv(R)^T times X.
-        step = solve_triangular(R, np.eye(len(R), dtype=wide), check_finite=False).T
+        step = solve_upper(R, np.eye(rank, dtype=wide)).T
         Q, F = transform(step, Q), step @ F
         inner = gram(Q, Q).astype(wide)
         if np.abs(inner - np.eye(rank)).max() <= 10 * rank * eps:
