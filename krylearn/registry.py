@@ -102,6 +102,7 @@ def _method(name: str, where: str, matrix: str, summary: str, **more: bool) -> N
 _ON_CUDA = ("cg", "fcg", "minres", "gmres", "fgmres", "bicgstab")
 _K, _R, _F = "krylov", "relaxation", "factorized"
 _method("cg", f"{_K}.cg", "spd", "conjugate gradients")
+_method("recycled_cg", f"{_K}.recycled_cg", "spd", "deflated conjugate gradients with recycling")
 _method("fcg", f"{_K}.fcg", "spd", "flexible conjugate gradients, truncated", flexible=True)
 _method("cr", f"{_K}.cr", "hermitian", "conjugate residuals")
 _method("minres", f"{_K}.minres", "hermitian", "minimal residuals")

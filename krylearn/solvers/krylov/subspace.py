@@ -99,3 +99,25 @@ def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
         return None
     found = trsen(chosen, T, Z, job="N", lwork=s)
     return None if found[-1] < 0 else found[1][:, :count]
+
+
+def conjugate_rows(G: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and the rows `kept` of a basis U that make ``F @ U[kept]`` conjugate.
+
+    `G` holds the inner products ``U^H A U`` for a Hermitian positive definite A; conjugate means
+    ``W^H A W = I``. Rows that depend on others, or along which A is not positive, are dropped.
+    """
+    wide = accurate(G.dtype)
+    G = (G.astype(wide) + G.conj().T) / 2
+    size = np.diag(G).real
+    usable = np.flatnonzero((size > 0) & np.isfinite(G).all(axis=0))
+    if not len(usable):
+        return np.zeros((0, 0), wide), usable
+    unit = 1 / np.sqrt(size[usable])
+    inner = G[np.ix_(usable, usable)] * np.outer(unit, unit)
+    pstrf = get_lapack_funcs("pstrf", (inner,))
+    R, pivots, rank, _ = pstrf(inner, lower=0, tol=100 * eps)
+    kept = pivots[:rank] - 1
+    # Rows: W = conj(inv(R))^... of U: U = R^T W.
+    F = solve_upper(np.triu(R[:rank, :rank]), np.eye(rank, dtype=wide)).T
+    return F * unit[kept], usable[kept]
