@@ -379,3 +379,76 @@ def test_sequences_refuse_at_once_what_makes_no_sense():
     with pytest.raises(ValueError) as refused:
         list(kl.solve_sequence([systems[0], (np.eye(3), np.ones(4))]))
     assert "system 1" in refused.value.__notes__[0]
+
+
+# -- recycled conjugate gradients -------------------------------------------------------------
+
+
+def laplacian(dtype="d", side=24):
+    A = kl.problems.darcy((side, side), coefficient="lognormal").A.tocsr()
+    if np.dtype(dtype).kind == "c":
+        phase = sp.diags_array(np.exp(1j * np.arange(side * side)))
+        A = phase @ A @ phase.conj()
+    return sp.csr_array(A).astype(dtype), testing.example_vector(side * side, dtype)
+
+
+@pytest.mark.parametrize("M", [None, "jacobi", "ssor"])
+@pytest.mark.parametrize("dtype", "dD")
+def test_recycled_cg_extracts_the_smallest_eigenvectors(dtype, M):
+    A, b = laplacian(dtype)
+    space = kl.RecycleSpace()
+    _, plain = kl.cg(A, b, rtol=1e-10, M=M)
+    counts = []
+    for shift in range(4):
+        rhs = np.roll(b, shift)
+        x, info = kl.recycled_cg(A, rhs, rtol=1e-10, k=8, M=M, recycle=space)
+        assert info == 0 and np.linalg.norm(rhs - A @ x) <= 1e-10 * np.linalg.norm(rhs)
+        counts.append(info.iterations)
+    assert abs(counts[0] - plain.iterations) <= 1  # with an empty space it is cg
+    assert counts[3] < (0.7 if M is None else 0.8) * plain.iterations and info.recycled == 8
+    if M is None:
+        lowest = np.linalg.eigvalsh(A.toarray())[:4]
+        Q = np.linalg.qr(space.vectors.T)[0]
+        found = np.linalg.eigvalsh(Q.conj().T @ (A @ Q))[:4]
+        assert np.allclose(found, lowest, rtol=1e-4)
+
+
+def test_recycled_cg_without_a_space_is_cg():
+    A, b = laplacian()
+    x, plain = kl.cg(A, b, rtol=1e-8, M="ssor")
+    y, info = kl.recycled_cg(A, b, rtol=1e-8, M="ssor")
+    assert info.iterations == plain.iterations and np.allclose(x, y)
+
+
+def test_recycled_cg_survives_changes_and_dependent_vectors():
+    A, b = laplacian()
+    space = kl.RecycleSpace()
+    X = np.stack([testing.example_vector(576, seed=k) for k in range(3)])
+    space.keep(np.stack([X[0], X[1], X[0] - X[1], 0 * X[0], X[2], X[2] + 1e-12 * X[1]]))
+    for matrix, rhs, M, rtol in (
+        (A, b, None, 1e-8), (5 * A, b, "jacobi", 1e-8), (A.astype("f"), b.astype("f"), None, 1e-3),
+        (A, 1j * b, "ssor", 1e-8), (sp.eye_array(576, format="csr"), b, None, 1e-8),
+    ):  # fmt: skip
+        x, info = kl.recycled_cg(matrix, rhs, rtol=rtol, M=M, recycle=space)
+        assert info == 0 and np.linalg.norm(rhs - matrix @ x) <= rtol * np.linalg.norm(rhs)
+        assert 3 <= info.recycled <= 10
+    # The methods may share a space; an indefinite matrix is told, not solved wrongly.
+    assert kl.gcrodr(A, b, rtol=1e-8, recycle=space)[1] == 0
+    _, info = kl.recycled_cg(A - 500.0 * sp.eye_array(576), b, rtol=1e-8, recycle=space)
+    assert info < 0 and info.reason is kl.Reason.INDEFINITE
+    with pytest.raises(ValueError, match="clear"):
+        kl.recycled_cg(*laplacian(side=10), recycle=space)
+    with pytest.raises(ValueError):
+        kl.recycled_cg(A, b, k=0)
+    with pytest.raises(TypeError):
+        kl.recycled_cg(A, b, recycle=True)
+
+
+def test_recycled_cg_halves_the_iterations_of_a_darcy_sequence():
+    systems = list(kl.problems.sequence("darcy", 4, shape=(40, 40)))
+    plain = [info.iterations for _, info in kl.solve_sequence(systems, method="cg", M="ic0")]
+    recycled = [
+        info.iterations
+        for _, info in kl.solve_sequence(systems, method="recycled_cg", M="ic0", k=20, rtol=1e-5)
+    ]
+    assert recycled[3] < 0.6 * plain[3]
