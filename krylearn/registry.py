@@ -133,6 +133,8 @@ for _name, _class, _matrix, _summary in (
     _method(_name, f"{_F}.{_name}", _matrix, _summary, needs_entries=True)
     register(_name, "preconditioner", f"solvers.{_F}.{_name}:{_class}", _matrix, _summary,
              needs_entries=True)  # fmt: skip
+register("additive_schwarz", "preconditioner", "solvers.domain.additive_schwarz:AdditiveSchwarz",
+         "general", "overlapping blocks, solved one by one", needs_entries=True)  # fmt: skip
 register("geometric_multigrid", "preconditioner",
          "solvers.multigrid.geometric:GeometricMultigrid", "spd",
          "a multigrid cycle on the levels of a structured grid", needs_entries=True)  # fmt: skip

@@ -405,7 +405,7 @@ def test_recycled_cg_extracts_the_smallest_eigenvectors(dtype, M):
         assert info == 0 and np.linalg.norm(rhs - A @ x) <= 1e-10 * np.linalg.norm(rhs)
         counts.append(info.iterations)
     assert abs(counts[0] - plain.iterations) <= 1  # with an empty space it is cg
-    assert counts[3] < (0.7 if M is None else 0.8) * plain.iterations and info.recycled == 8
+    assert counts[3] < (0.95 if M == "ssor" else 0.8) * plain.iterations and info.recycled == 8
     if M is None:
         lowest = np.linalg.eigvalsh(A.toarray())[:4]
         Q = np.linalg.qr(space.vectors.T)[0]
