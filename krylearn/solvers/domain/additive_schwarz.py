@@ -87,8 +87,9 @@ class AdditiveSchwarz(SplittingPreconditioner):
             raise ValueError(f"partition must be 'graph' or 'index', not {partition!r}")
         if overlap != int(overlap) or overlap < 0:
             raise ValueError(f"overlap must be an integer >= 0, not {overlap!r}")
-        if np.ndim(blocks) == 0 and blocks is not None and (blocks != int(blocks) or blocks < 1):
-            raise ValueError(f"blocks must be an integer >= 1, not {blocks!r}")
+        single = blocks is not None and not hasattr(blocks, "__len__")
+        if single and (blocks != int(blocks) or blocks < 1):
+            raise ValueError(f"blocks must be an integer >= 1 or the rows of each, not {blocks!r}")
         self.blocks, self.overlap, self.partition = blocks, int(overlap), partition
         self.local, self.variant = local, variant
         self._work = Workspace()
@@ -177,7 +178,7 @@ class AdditiveSchwarz(SplittingPreconditioner):
 def _partition(graph: Any, blocks: Any, how: str) -> list[np.ndarray]:
     """Return the rows of each block, sorted."""
     n = graph.shape[0]
-    if np.ndim(blocks) or isinstance(blocks, (list, tuple)):
+    if hasattr(blocks, "__len__"):
         given = [np.unique(np.asarray(rows, dtype=int)) for rows in blocks]
         everything = np.concatenate(given) if given else np.zeros(0, int)
         if len(everything) != n or not np.array_equal(np.sort(everything), np.arange(n)):

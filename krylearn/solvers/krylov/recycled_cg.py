@@ -164,7 +164,7 @@ class _RitzVectors:
         self.T = np.zeros((self.rows, self.rows))
         self.mu = np.zeros((len(W), self.rows), accurate(s.dtype))  # (A W)^H Z
         self.count = 0
-        self.coupling = self.previous = 0.0
+        self.rz = self.previous = 0.0
         self.link = np.zeros(0)
         self.scale = [0.0, 0.0]
 
@@ -230,7 +230,7 @@ class _RitzVectors:
 
 
 def _largest(F: np.ndarray, G: np.ndarray, k: int) -> np.ndarray | None:
-    """Return vectors of the k largest eigenvalues of ``F y = mu G y``, None if G is not definite."""
+    """Return vectors of the k largest eigenvalues of ``F y = mu G y``, or None at NaN."""
     if not (np.all(np.isfinite(F)) and np.all(np.isfinite(G))):
         return None
     values, vectors = np.linalg.eigh(G)
