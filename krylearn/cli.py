@@ -124,7 +124,8 @@ def solve(
 
 @bench_app.command("run", hidden=True)
 def bench_run(
-    suite: Annotated[str, typer.Argument(help="demo, foundation, or the path of a .toml file.")],
+    suite: Annotated[str, typer.Argument(help="demo, foundation, papers/NAME, or the path of a "
+                                         ".toml file.")],
     out: Annotated[Path | None, typer.Option(help="JSON file (results/SUITE.json).")] = None,
     resume: Annotated[bool | None, typer.Option(
         "--resume/--fresh", show_default=False,
@@ -134,6 +135,8 @@ def bench_run(
     runs: Annotated[int | None, typer.Option(help="Solves a row; the median counts.", min=1)
                     ] = None,
     only: Annotated[str | None, typer.Option(help="Only rows whose case/method matches.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="papers/NAME: the paper's own sizes.")
+                    ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a suite: each method in a process of its own, results kept after each row."""
@@ -142,6 +145,14 @@ def bench_run(
     from krylearn.benchmarks.show import run_and_show
 
     try:
+        if suite.startswith("papers/"):
+            from krylearn.benchmarks.papers import run_paper
+
+            results = run_paper(None if as_json else make_console(), suite[7:], out, full=full,
+                                resume=resume, only=only)  # fmt: skip
+            if as_json:
+                print_json(results)
+            return
         loaded = load_suite(suite, timeout=timeout, runs=runs)
         if not select(loaded.jobs, only):
             raise ValueError(f"nothing in {loaded.name} matches {only!r}")

@@ -377,3 +377,52 @@ def test_policies_in_a_sequence():
     answers = kl.solve_sequence(systems, method="sor", omega=policy, **told)
     assert [info.iterations for _, info in answers] == policy.losses
     assert policy.contexts == [0.0, 0.1, 0.1, 0.3]
+
+
+# -- the benchmark ---------------------------------------------------------------------------------
+
+
+def test_papers_command(tmp_path, monkeypatch):
+    from functools import partial
+
+    from krylearn.benchmarks.papers import paper_names, relax, run_paper
+    from krylearn.benchmarks.papers.relax import auto, heat, shifted
+
+    assert "relax" in paper_names()
+    small = {
+        "shifted/Beta(2, 6)": partial(shifted.run, "Beta(2, 6)", 2, 60),
+        "heat/10": partial(heat.count, 10, 250, range(2)),
+        "heat/12": partial(heat.count, 12, 500, range(1)),
+        "clock/10": partial(heat.clock, 10, 1000),
+        "auto/darcy": partial(auto.run, "darcy", 6),
+    }
+    monkeypatch.setattr(relax, "parts", lambda full: small)
+    monkeypatch.setitem(auto.SEQUENCES, "darcy", lambda count: kl.problems.sequence(
+        "darcy", count, shape=(12, 12)))  # fmt: skip
+    out = tmp_path / "here" / "relax.json"
+    results = run_paper(None, "relax", out)
+    assert list(results["parts"]) == list(small)
+    rows = {row["policy"]: row for row in results["parts"]["heat/10"]["rows"]}
+    assert rows["best fixed omega"]["to_best_fixed"] == 1.0
+    assert rows["instance-optimal"]["iterations"] <= rows["best fixed omega"]["iterations"]
+    assert rows["CG"]["iterations"] > rows["omega = 1"]["iterations"]
+    assert rows["Young"]["steps"][-1] == 20 and len(rows["Young"]["regret_fixed"]) == 20
+    run = results["parts"]["auto/darcy"]
+    assert run["fixed"][run["best"]] == min(run["fixed"].values()) and run["auto"] > 0
+    # A finished run is made anew; with a pattern, the other parts stay.
+    again = run_paper(None, "relax", out, only="clock")
+    assert again["parts"]["heat/10"] == results["parts"]["heat/10"]
+    assert again["parts"]["clock/10"] != results["parts"]["clock/10"]
+    for wrong in (dict(name="nothing"), dict(name="relax", only="nothing")):
+        with pytest.raises(ValueError):
+            run_paper(None, **wrong)
+    from rich.console import Console
+
+    lines = tmp_path / "tables.txt"
+    with lines.open("w") as file:
+        run_paper(Console(file=file, width=120), "relax", out, resume=True)
+    text = lines.read_text()
+    assert all(word in text for word in ("Young and bandit", "AutoSolver", "multigrid-CG"))
+    pytest.importorskip("matplotlib")
+    assert {p.name for p in out.parent.glob("*.png")} == {
+        "relax-regret.png", "relax-sizes.png", "relax-auto.png"}  # fmt: skip

@@ -198,7 +198,7 @@ POISONS = [raises, lies, nans, nothing, scalar, explodes, hangs, worsens]
 def test_a_poisoned_arm_costs_three_pulls_and_never_the_answer(poison, first):
     rng = np.random.default_rng(0)
     arms = [poison, "cg+ic0", "cg"] if first else ["cg+ic0", "cg", poison]
-    solver = kl.AutoSolver(arms, rtol=1e-8)
+    solver = kl.AutoSolver(arms, rtol=1e-8, share=5.0)
     for k in range(25):
         A, b = laplacian(9, 0.01 * k), rng.standard_normal(81)
         x, info = solver.solve(A, b)

@@ -11,14 +11,14 @@ from krylearn.choose import krylov_method
 
 # By the rule's method: what suits such matrices, the most promising first.
 _SUITED: dict[str, tuple[str, ...]] = {
-    "cg": ("cg+ic0", "cg+ssor", "cg+fast_poisson", "cg+multigrid", "gmres+direct", "cg",
+    "cg": ("cg+ic0", "cg+ssor", "cg+fast_poisson", "cg+geometric_multigrid", "gmres+direct", "cg",
            "cg+smoothed_aggregation", "cg+classical_amg", "cg+jacobi", "recycled_cg+ic0",
            "recycled_cg"),
     "minres": ("minres", "gmres+direct", "gmres+fast_poisson", "gmres+ilu0", "idrs+ilu0",
                "gcrodr+ilu0", "gcrodr"),
     "gmres": ("gmres+ilu0", "bicgstab+ilu0", "gmres+direct", "idrs+ilu0", "gcrodr+ilu0",
-              "gmres+multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel", "bicgstab",
-              "idrs", "gmres"),
+              "gmres+geometric_multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel",
+              "bicgstab", "idrs", "gmres"),
 }  # fmt: skip
 # With these a method takes an iteration or two, whatever its options are.
 EXACT = ("direct", "fast_poisson")
@@ -32,11 +32,12 @@ _PRECOND_OPTIONS: dict[str, tuple[dict, ...]] = {
 # What making a preconditioner costs, roughly, in products with A.
 _SETUP: dict[str, float] = {
     "jacobi": 3, "gauss_seidel": 20, "sor": 20, "ssor": 60, "chebyshev": 60, "ic0": 30, "ilu0": 30,
-    "multigrid": 60, "smoothed_aggregation": 150, "classical_amg": 150, "fast_poisson": 60,
+    "fast_poisson": 60, "geometric_multigrid": 200, "smoothed_aggregation": 200,
+    "classical_amg": 600,
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """One configuration.
 
@@ -61,6 +62,22 @@ class Arm:
     options: tuple[tuple[str, Any], ...] = ()
     precond_options: tuple[tuple[str, Any], ...] = ()
     call: Callable | None = None
+
+    def __post_init__(self) -> None:
+        key = (self.method, self.precond, self.reuse, self.start, self.options,
+               self.precond_options, self.call)  # fmt: skip
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))
+
+    # Arms are looked up many times a solve.
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Arm) and self._key == other._key)  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined]
+
+    def __reduce__(self):
+        return Arm, self._key  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         parts = [self.method + _listed(self.options)]
@@ -142,7 +159,7 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
         parts += [known.get(("preconditioner", precond))] if precond else []
         if any(part is None or (part.needs_entries and not entries) for part in parts):
             continue
-        if precond in ("multigrid", "fast_poisson") and not gridded:
+        if precond in ("geometric_multigrid", "fast_poisson") and not gridded:
             continue
         if precond == "direct" and setup_guess(Arm(name, precond), A) > 1e5:
             continue
@@ -152,10 +169,12 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
 
 def setup_guess(arm: Arm, A: Any) -> float:
     """Return roughly what the arm's preconditioner costs to make, in products with A."""
+    # A matrix-free product costs a third of one with entries.
+    scale = 3.0 if hasattr(A, "grid") else 1.0
     if arm.precond != "direct":
-        return _SETUP.get(arm.precond, 100.0 if arm.precond else 0.0)
+        return scale * _SETUP.get(arm.precond, 100.0 if arm.precond else 0.0)
     n = A.shape[0]
     # Nested dissection: n^1.5 operations in the plane, n^2 in space, for a product's n.
     per_row = getattr(A, "nnz", 5 * n) / max(n, 1)
     ndim = A.grid.ndim if hasattr(A, "grid") else (1 if per_row < 4 else 2 if per_row < 6.5 else 3)
-    return 30.0 if ndim == 1 else 10 * n**0.5 if ndim == 2 else 0.5 * n
+    return scale * (30.0 if ndim == 1 else 10 * n**0.5 if ndim == 2 else 0.5 * n)

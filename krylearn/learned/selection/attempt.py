@@ -41,17 +41,22 @@ class System:
         shape = b.shape if b.ndim == 1 or b.shape[1] > 1 else b.shape[:1]
         self._past = [x for x in solutions if x.shape == shape]
 
+    @property
+    def entries(self) -> np.ndarray | None:
+        """The numbers that A is made of, where they are to be had."""
+        held = self.A.data if sp.issparse(self.A) else getattr(self.A, "_stack", self.A)
+        return held.ravel() if isinstance(held, np.ndarray) else None
+
     @cached_property
     def mark(self) -> tuple:
         with np.errstate(all="ignore"):
-            if sp.issparse(self.A):
+            if self.entries is None:
+                return _sums(self.product(np.cos(np.arange(self.A.shape[1]))))
+            where: tuple = ()
+            if sp.issparse(self.A) and self.A.nnz:
                 indices = self.A.indices
-                ends = (int(indices[-1]), int(indices[len(indices) // 2])) if len(indices) else ()
-                return (*_sums(self.A.data), self.A.nnz, *ends)
-            stack = getattr(self.A, "_stack", self.A)
-            if isinstance(stack, np.ndarray):
-                return _sums(stack.ravel())
-            return _sums(self.product(np.cos(np.arange(self.A.shape[1]))))
+                where = (self.A.nnz, int(indices[-1]), int(indices[len(indices) // 2]))
+            return (*_sums(self.entries), *where)
 
     def product(self, x: np.ndarray) -> np.ndarray:
         """Return ``A @ x``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ __all__ = ["AutoSolver"]
 FIRST_LIMIT, LEAST_LIMIT, GROWTH, TURNS = 3000, 0.05, 5.0, 7
 # A set-up that takes less of a solve than this is not worth saving.
 NOTABLE = 0.15
+# Where the entries of A change by more than this, from system to system, no M is kept.
+MOST_DRIFT = 0.3
 
 
 class AutoSolver:
@@ -50,7 +52,7 @@ class AutoSolver:
 
     Notes
     -----
-    Costs are seconds, with all set-up. An arm that is explored is stopped after 1.25 times the
+    Costs are seconds, with all set-up. An arm that is explored is stopped after 1.05 times the
     time of the best one known, and the best one finishes from where it stopped; after three pulls
     without success an arm is out. What holds for ``info == 0`` elsewhere holds here: the residual
     has been recomputed, whoever found the solution.
@@ -75,7 +77,7 @@ class AutoSolver:
 
     def __init__(self, arms: Iterable[str | Arm | Callable] | None = None, *, rtol: float = 1e-5,
                  atol: float = 0.0, maxiter: int | None = None, horizon: int = 200,
-                 share: float = 0.08) -> None:  # fmt: skip
+                 share: float = 0.05) -> None:  # fmt: skip
         if horizon < 1 or not 0 <= share:
             raise ValueError(f"horizon must be >= 1 and share >= 0, not {horizon} and {share}")
         self.arms = None if arms is None else [_as_arm(arm) for arm in arms]
@@ -284,6 +286,8 @@ class _Lane:
             saves = variant.reuse != arm.reuse
             if saves and one.setup_seconds < NOTABLE * one.solve_seconds:
                 continue
+            if variant.reuse == "keep" and self.workshop.drift > MOST_DRIFT:
+                continue
             if variant.start != arm.start:
                 if not system.start_norm(variant) < system.start_norm(arm):
                     continue
@@ -294,8 +298,9 @@ class _Lane:
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:
         """Return whether an arm that differs from the variant in one other thing has lost."""
-        changed = {name: value for name, value in vars(variant).items()
-                   if value != getattr(arm, name)}  # fmt: skip
+        names = [field.name for field in fields(variant)]
+        changed = {name: getattr(variant, name) for name in names
+                   if getattr(variant, name) != getattr(arm, name)}  # fmt: skip
         return any(
             all(getattr(other, name) == value for name, value in changed.items())
             and (other.method, other.precond) == (arm.method, arm.precond)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 from krylearn import registry
 from krylearn.learned.selection.arms import Arm
@@ -50,11 +53,15 @@ class Workshop:
     ----------
     changing : float
         Share of recent systems whose A was not that of the one before.
+    drift : float
+        By how much the entries of A have changed of late, relative to their norm.
     """
 
     def __init__(self) -> None:
         self.changing = 1.0
+        self.drift = 0.0
         self._mark: tuple | None = None
+        self._entries: np.ndarray | None = None
         self._held: dict[tuple, Held] = {}
         self._lives: dict[Arm, float] = {}
         self._spaces: dict[Arm, Any] = {}
@@ -65,6 +72,13 @@ class Workshop:
         if self._mark is not None:
             self.changing += 0.5 * (float(system.mark != self._mark) - self.changing)
         self._mark = system.mark
+        now, before = system.entries, self._entries
+        if before is not None and now is not None and before.shape == now.shape:
+            change = float(np.linalg.norm(now - before)) / math.sqrt(abs(system.mark[0]) or 1.0)
+            if math.isfinite(change):
+                self.drift += 0.3 * (change - self.drift)
+        # A copy: the caller may write into the arrays of A.
+        self._entries = None if now is None else now.copy()
 
     def preconditioner(self, arm: Arm, system: Any) -> tuple[Any, float]:
         """Return the arm's preconditioner for a system, and the seconds that went into it now."""
@@ -133,7 +147,8 @@ class Workshop:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
-        return self.__dict__ | {"_held": {}, "_spaces": {}, "_rates": dict(self._rates)}
+        left = {"_held": {}, "_spaces": {}, "_entries": None, "_rates": dict(self._rates)}
+        return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]

@@ -16,7 +16,7 @@ MEMORY = 0.985
 # Pulls without success after which an arm is out.
 PATIENCE = 3
 # Times the leader's cost: an explored arm is stopped there, and the leader itself.
-SLACK, BACKSTOP = 1.25, 6.0
+SLACK, BACKSTOP = 1.05, 6.0
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Race:
     ('fast', True, True)
     """
 
-    def __init__(self, horizon: int = 200, share: float = 0.08) -> None:
+    def __init__(self, horizon: int = 200, share: float = 0.05) -> None:
         self.horizon, self.share = horizon, share
         self.tracks: dict[Any, Track] = {}
         self.rounds = 0
