@@ -228,32 +228,28 @@ def test_killed_while_files_get_their_names(tmp_path, whole, monkeypatch, moment
     assert (tmp_path / "d.h5").read_bytes() == whole
 
 
-def start_and_kill(function, seconds):
-    """Run a function in a fork that is killed; return whether it was still running."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+def kill_when_written(process, out, share):
+    """Kill a process once a share of the file's space is taken."""
+    part = store.part_of(out)
+    while not (part.exists() and part.stat().st_blocks * 512 >= share * part.stat().st_size):
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), "it ended too early"
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
 
 
 def test_killed_with_its_workers_it_goes_on(tmp_path):
-    settings = dict(samples=300, grid=20, workers=2)
-    started = time.perf_counter()
+    settings = dict(samples=400, grid=40, workers=2)
     make(tmp_path / "whole.h5", **settings)
-    seconds = time.perf_counter() - started
-    out, moments = tmp_path / "d.h5", random.Random(1)
-    killed = sum(
-        start_and_kill(lambda: make(out, **settings), moments.uniform(0.1, 0.6) * seconds)
-        for _ in range(3)
-    )
-    assert killed >= 1
+    out = tmp_path / "d.h5"
+    for share in (0.1, 0.4, 0.6):
+        child = os.fork()
+        if child == 0:
+            make(out, **settings)
+            os._exit(0)
+        kill_when_written(child, out, share)
     report = make(out, **settings)
-    assert report.samples == report.valid == 300
+    assert report.samples == report.valid == 400 and 100 < report.found < 400
     assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
@@ -621,15 +617,10 @@ def test_ten_thousand_samples_killed_five_times(tmp_path):
         return [sys.executable, "-m", "krylearn.cli", "generate", "darcy", "--samples", "10000",
                 "--grid", "64", "--solver", "batch", "--out", str(tmp_path / name)]  # fmt: skip
 
-    started = time.perf_counter()
     subprocess.run(command("whole.h5"), check=True)
-    seconds = time.perf_counter() - started
     moments = random.Random(11)
-    for _ in range(5):
-        process = subprocess.Popen(command("d.h5"))
-        time.sleep(moments.uniform(0.05, 0.19) * seconds)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+    for share in sorted(moments.uniform(0.02, 0.95) for _ in range(5)):
+        kill_when_written(subprocess.Popen(command("d.h5")).pid, tmp_path / "d.h5", share)
     answer = subprocess.run([*command("d.h5"), "--json"], check=True, capture_output=True)
     assert 0 < json.loads(answer.stdout)["found"] < 10000
     whole, resumed = (tmp_path / name for name in ("whole.h5", "d.h5"))

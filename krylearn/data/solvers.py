@@ -105,7 +105,8 @@ def candidates(P: Problem) -> list[str]:
         names = ["fast_poisson", "batch", "solve", "cg+ic0", "minres"]
     else:
         names = ["fast_poisson", "direct", "recycle+ilu0", "recycle", "solve", "gmres+ilu0"]
-    return [name for name in names if name != "direct" or A.shape[0] <= DIRECT_LIMIT]
+    large = A.shape[0] > DIRECT_LIMIT
+    return [name for name in names if not (large and name in ("direct", "cg+ic0", "gmres+ilu0"))]
 
 
 def choose(problems: list[Problem], rtol: float,
