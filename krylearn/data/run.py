@@ -222,14 +222,13 @@ def _choose(plan: Plan, threads: int, watcher: Watcher) -> tuple[str, dict[str, 
     """Measure the likely solvers on the first samples."""
     from krylearn.kernels.parallel import get_num_threads, set_num_threads
 
-    size = sum(P.A.shape[0] for P in plan.systems(0))
     problems: list[Any] = []
-    for i in range(max(1, min(8, plan.samples, 2**19 // size))):
+    for i in range(min(solvers.TRIAL, plan.samples)):
         problems += plan.systems(i)
     before = get_num_threads()
     set_num_threads(threads)
     try:
-        return solvers.choose(problems[:32], plan.rtol, watcher.say)
+        return solvers.choose(problems[: 4 * solvers.TRIAL], plan.rtol, watcher.say)
     finally:
         set_num_threads(before)
 

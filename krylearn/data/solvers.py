@@ -35,6 +35,9 @@ SHARED = {
 # Iterations (cycles of the restarted methods) before a system counts as too hard for a method.
 _LIMITS = {"gmres": 200, "fgmres": 200}
 _LIMIT = 5000
+# Samples that solvers are tried on; of large systems those that share nothing get fewer, until
+# they have so many unknowns.
+TRIAL, TRIAL_UNKNOWNS = 8, 2**19
 # How much slower than the best a candidate may be on one system, to be tried on more: what is
 # shared among systems does not save more than this.
 HOPELESS = 8
@@ -126,7 +129,8 @@ def choose(problems: list[Problem], rtol: float,
             tried = problems[:1]
             taken, xs = _timed(solver, tried, rtol)
             if not best or taken < HOPELESS * seconds[best]:
-                tried = problems
+                few = max(1, TRIAL_UNKNOWNS // problems[0].A.shape[0])
+                tried = problems if name.split("+")[0] in ("batch", "recycle") else problems[:few]
                 taken, xs = _timed(solver, tried, rtol)
         except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError):
             continue
