@@ -15,17 +15,22 @@ from krylearn.kernels import relaxation
 from krylearn.operators import canonical_csr, matrix_like, unsigned_indices
 from krylearn.solvers.direct.separable import box_of
 
-# Where lines cross in measurements on two cores (Darcy, convection and diffusion, Helmholtz):
-# below so many unknowns CG with IC(0) is quicker than multigrid, in 2-D and in 3-D;
-MULTIGRID = {2: 8_000, 3: 30_000}
-# up to so many sparse LU is worth a try where iterations fail, the first being for matrices
-# with few entries a row, such as those of 2-D grids, whose factors fill little;
-FACTORISED = {2: 100_000, 3: 20_000}
-# up to so many LU beats MINRES for indefinite matrices.
-INDEFINITE = {2: 60_000, 3: 2_000}
+# Where lines cross in measurements on two cores (Darcy, elements with jumps, convection and
+# diffusion, Helmholtz, plates). The first number is for matrices with few entries a row, such as
+# those of 2-D grids: their factors fill little, and simple preconditioners soon need many steps.
 FEW = 5.5
-# Iterations after which a first attempt gives way to a next one that cannot fail.
-PATIENCE = 200
+# Below so many unknowns CG with IC(0) is quicker than multigrid;
+MULTIGRID = {2: 4_000, 3: 50_000}
+# below so many GMRES with ILU(0) is quicker than with aggregates;
+AGGREGATES = {2: 2_000, 3: 100_000}
+# up to so many sparse LU is worth a try where iterations fail;
+FACTORISED = {2: 100_000, 3: 20_000}
+# up to so many it beats MINRES for indefinite matrices.
+INDEFINITE = {2: 60_000, 3: 2_000}
+# Coefficients that differ more from place to place than this jump, for geometric multigrid.
+JUMP = 100.0
+# Iterations after which an attempt gives way to the next.
+PATIENCE = 100
 # Other outcomes are answers: there is none, or somebody wanted to stop.
 _FAILED = (Reason.MAXITER, Reason.STAGNATED, Reason.DIVERGED, Reason.BREAKDOWN, Reason.INDEFINITE,
            Reason.INDEFINITE_M, Reason.OVERFLOW, Reason.NONFINITE_PRECONDITIONER)  # fmt: skip
@@ -240,14 +245,7 @@ def _sparse(A: Any, n: int) -> list[Attempt]:
     semidefinite = getattr(A, "nullspace", None) is not None
     size = f"A ({n:,} unknowns)"
     if not hermitian:
-        suited = "ilu0" if positive is not None else None
-        return [
-            Attempt("gmres", suited, f"{size} is not Hermitian", 2 if rescue else 10,
-                    dict(restart=40)),
-            *rescue,
-            *_known(Attempt("bicgstab", suited, "bicgstab needs no restart")),
-            Attempt("gmres", suited, "a longer restart", None, dict(restart=200)),
-        ]  # fmt: skip
+        return _unsymmetric(f"{size} is not Hermitian", n, kind, positive is not None, rescue)
     minres = Attempt("minres", None, "minres needs no definiteness")
     if not positive or (getattr(A, "positive_definite", None) is False and not semidefinite):
         why = f"{size} is Hermitian and not definite"
@@ -255,23 +253,49 @@ def _sparse(A: Any, n: int) -> list[Attempt]:
             return [Attempt("direct", None, f"{why}; it is small enough for LU"), minres]
         return [Attempt("minres", None, why, 20 * PATIENCE if rescue else None), *rescue]
     why = f"{size} is Hermitian with a positive diagonal"
-    small = Attempt("cg", "ic0", why, PATIENCE if rescue else None)
+    small = Attempt("cg", "ic0", why, PATIENCE)
+    smooth = _smooth(A)
     if n < MULTIGRID[kind]:
-        return [small, *rescue, minres]
-    return [*_multigrid(A, why, axes), small, minres, *rescue]
+        return [small, *rescue, *_multigrid("ic0 was slow", smooth), minres]
+    patient = Attempt("cg", "ic0", "incomplete factors serve any such matrix")
+    return [*_multigrid(why, smooth), *rescue, patient, minres]
 
 
-def _multigrid(A: Any, why: str, axes: int) -> list[Attempt]:
+def _unsymmetric(why: str, n: int, kind: int, diagonal: bool, rescue: list[Attempt]
+                 ) -> list[Attempt]:  # fmt: skip
+    """Return what to try for a matrix that is not Hermitian."""
+    suited, short = "ilu0" if diagonal else None, dict(restart=40)
+    incomplete = Attempt("gmres", suited, why, 1, short)
+    aggregates = _known(Attempt("gmres", "smoothed_aggregation", why, 1, short)) * diagonal
+    first = [incomplete, *aggregates] if n < AGGREGATES[kind] else [*aggregates, incomplete]
+    return [*first, *rescue, Attempt("bicgstab", suited, "it needs no restart", 10 * PATIENCE),
+            Attempt("gmres", suited, "a longer restart", None, dict(restart=200))]  # fmt: skip
+
+
+def _multigrid(why: str, smooth: bool) -> list[Attempt]:
     """Return multigrid-CG in the forms that there are, the likeliest first."""
     found = []
-    if axes:
-        on_grid = f"{why}, and couples neighbours on a grid"
-        found += _known(Attempt("cg", "multigrid", on_grid, PATIENCE),
-                        Attempt("cg", "geometric_multigrid", on_grid, PATIENCE))[:1]  # fmt: skip
-    found += _known(Attempt("cg", "classical_amg", f"{why}, and is large", PATIENCE),
-                    Attempt("cg", "smoothed_aggregation", "aggregates need less memory",
-                            PATIENCE))  # fmt: skip
-    return found
+    if smooth:
+        why += ", and couples neighbours on a grid"
+        found = _known(Attempt("cg", "geometric_multigrid", why, PATIENCE // 2))
+    return found + _known(
+        Attempt("cg", "smoothed_aggregation", f"{why}, and is large", PATIENCE),
+        Attempt("cg", "classical_amg", "interpolation that follows strong couplings", PATIENCE),
+    )
+
+
+def _smooth(A: Any) -> bool:
+    """Return whether A is a grid operator that a coarser lattice can stand for.
+
+    Walls and inclusions that end between its points want another coarsening.
+    """
+    if not hasattr(A, "grid") or A.mask is not None:
+        return False
+    for couplings in A._stack[1 : 1 + A.grid.ndim]:
+        size = np.abs(couplings)
+        if size.max() > JUMP * size[size > 0].min(initial=np.inf):
+            return False
+    return True
 
 
 def _known(*attempts: Attempt) -> list[Attempt]:

@@ -381,6 +381,23 @@ def test_settings_of_suite_case_method_and_command_line(tmp_path):
     assert fingerprint(again) != fingerprint(first) == fingerprint(dict(first))
 
 
+def test_a_case_of_several_shapes(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        "[[case]]\nname = 'box'\ntitle = 'Boxes'\nshapes = [[4, 5], [6, 7]]\n"
+        "problem = {family = 'poisson'}\nmethods = ['cg', 'cr']\n"
+        "[[target]]\ntext = 't'\ncase = 'box*'\nmethod = 'cg'\nmeasure = 'iterations'\n"
+        "at_most = 9"
+    )
+    suite = load_suite(str(path))
+    assert [job["problem"]["shape"] for job in suite.jobs[::2]] == [[4, 5], [6, 7]]
+    assert list(suite.cases) == suite.targets[0]["case"] == ["box 4x5", "box 6x7"]
+    assert suite.cases["box 6x7"]["title"] == "Boxes, 6 x 7"
+    path.write_text(path.read_text().replace("box*", "fox*"))
+    with pytest.raises(ValueError, match="fox"):
+        load_suite(str(path))
+
+
 def test_a_matrix_free_method_never_holds_the_matrix():
     job = {"family": "poisson", "shape": [9, 9, 9], "rhs": "random"}
     problem = systems.load_problem(job)

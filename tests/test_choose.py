@@ -119,11 +119,33 @@ def test_singular_systems():
     assert chosen(sp.csr_array([[4.0]]), np.ones(1)) == 0
 
 
-def test_thresholds_lead_to_other_methods(monkeypatch):
-    A = varying((20, 20)).tocsr()
-    monkeypatch.setattr(choose, "INDEFINITE", {2: 0, 3: 0})
+@pytest.fixture
+def everything_is_large(monkeypatch):
+    for name in ("INDEFINITE", "MULTIGRID", "AGGREGATES", "FACTORISED"):
+        monkeypatch.setattr(choose, name, {2: 0, 3: 0})
+
+
+def test_large_systems(everything_is_large):
     assert chosen(example_matrix("hermitian")).method == "minres"
-    monkeypatch.setattr(choose, "MULTIGRID", {2: 0, 3: 0})
+    assert chosen(varying((20, 20))).method == "cg+geometric_multigrid"
+    assert chosen(varying((20, 20)).tocsr()).method == "cg+smoothed_aggregation"
+    for kind, contrast in (("inclusions", 1e6), ("walls", 1.0)):
+        P = kl.problems.diffusion((24, 24), kind=kind, contrast=contrast)
+        assert chosen(P.A, P.b).method in ("cg+smoothed_aggregation", "cg+classical_amg")
+    P = kl.problems.convection_diffusion((20, 20), seed=1)
+    assert chosen(P.A, P.b).method == "gmres+smoothed_aggregation"
+
+
+def test_multigrid_that_fails_is_followed(everything_is_large, monkeypatch):
+    def refuse(A):
+        raise np.linalg.LinAlgError("no levels today")
+
+    monkeypatch.setattr("krylearn.solvers.multigrid.geometric.GeometricMultigrid", refuse)
+    monkeypatch.setattr(choose, "PATIENCE", 2)
     info = chosen(varying((20, 20)))
-    assert info == 0 and info.method.startswith("cg+")
-    assert chosen(A) == 0
+    assert info == 0 and info.method == "cg+ic0"
+    assert "no levels today" in info.choice and "ended as maxiter" in info.choice
+    indefinite = example_matrix("spd", "d", 9).tolil()
+    indefinite[0, 1] = indefinite[1, 0] = 30.0
+    info = chosen(indefinite.tocsr())
+    assert info == 0 and info.method == "minres"

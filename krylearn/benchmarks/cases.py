@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,7 @@ def load_suite(name: str, **overrides: Any) -> Suite:
     jobs: list[dict[str, Any]] = []
     cases: dict[str, dict[str, Any]] = {}
     try:
-        for case in _of(list, data.get("case"), "[[case]]"):
+        for case in _expanded(_of(list, data.get("case"), "[[case]]")):
             label = str(case["name"])
             if label in cases:
                 raise ValueError(f"two cases are called {label!r}")
@@ -114,12 +116,38 @@ def load_suite(name: str, **overrides: Any) -> Suite:
                 if (method["base"] == "batch") > ("systems" in problem):
                     raise ValueError("batch solves several systems: the problem names one")
                 jobs.append(job)
-        _check_labels(jobs, cases, data.get("target", []))
+        targets = [_over_cases(target, list(cases)) for target in data.get("target", [])]
+        _check_labels(jobs, cases, targets)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is not a suite: {reason}") from None
-    return Suite(path.stem, data.get("title", path.stem), jobs, cases, data.get("target", []),
+    return Suite(path.stem, data.get("title", path.stem), jobs, cases, targets,
                  bool(data.get("startup", False)), int(data.get("kernels", 0)))  # fmt: skip
+
+
+def _expanded(cases: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the cases, one of several ``shapes`` as one for each of them."""
+    for case in cases:
+        if "shapes" not in case:
+            yield case
+            continue
+        for shape in _of(list, case["shapes"], f"{case['name']}: shapes"):
+            box = "x".join(map(str, shape))
+            title = f"{case.get('title', case['name'])}, {box.replace('x', ' x ')}"
+            problem = _of(dict, case.get("problem"), f"{case['name']}: problem")
+            yield case | {"name": f"{case['name']} {box}", "title": title,
+                          "problem": problem | {"shape": shape}}  # fmt: skip
+
+
+def _over_cases(target: dict[str, Any], cases: list[str]) -> dict[str, Any]:
+    """Return a target whose case, where it is a pattern, is the list of those that match."""
+    pattern = target["case"]
+    if not isinstance(pattern, str) or not any(sign in pattern for sign in "*?["):
+        return target
+    found = fnmatch.filter(cases, pattern)
+    if not found:
+        raise ValueError(f"no case matches {pattern!r}")
+    return target | {"case": found}
 
 
 def _check_labels(jobs: list, cases: dict, targets: list[dict[str, Any]]) -> None:
