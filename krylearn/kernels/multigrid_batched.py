@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from krylearn.kernels.multigrid import ZERO, _neighbours, run
+from krylearn.kernels.multigrid import UP, ZERO, _offset, add_neighbours, run
 from krylearn.kernels.parallel import jit
 
 RUNNING, CONVERGED, MAXITER, STAGNATED, INDEFINITE, INDEFINITE_M, NONFINITE = range(7)
@@ -39,11 +39,13 @@ def _times(geo, A, x, y, line, out):
     nz, ny, nx = geo[0], geo[1], geo[2]
     total = line[SUM]
     for k in range(nz):
+        below = _offset(k, nz, ny * nx, False, geo[3])
+        above = _offset(k, nz, ny * nx, True, geo[3])
         for j in range(ny):
             start = (k * ny + j) * nx
             d, here, there = A[start : start + nx], x[start : start + nx], y[start : start + nx]
             out[:] = 0
-            _neighbours(k, j, geo, A, x, out)
+            add_neighbours(k, j, geo, A, x, start, below, above, out)
             for i in range(nx):
                 v = d[i] * here[i] - out[i]
                 there[i] = v
@@ -56,12 +58,14 @@ def _residual(geo, A, b, x, r, line, out):
     nz, ny, nx = geo[0], geo[1], geo[2]
     total = line[SUM]
     for k in range(nz):
+        below = _offset(k, nz, ny * nx, False, geo[3])
+        above = _offset(k, nz, ny * nx, True, geo[3])
         for j in range(ny):
             start = (k * ny + j) * nx
             d, here, there = A[start : start + nx], x[start : start + nx], r[start : start + nx]
             rhs = b[start : start + nx]
             out[:] = 0
-            _neighbours(k, j, geo, A, x, out)
+            add_neighbours(k, j, geo, A, x, start, below, above, out)
             for i in range(nx):
                 v = rhs[i] - (d[i] * here[i] - out[i])
                 there[i] = v
@@ -115,7 +119,7 @@ def _units(state, norms, scale, units, gains):
 
 
 @jit
-def solve(steps, factors, geos, places, fp, ip, coef, dense, scale, cycle_f, cycle_u, t, d, A, b, x,
+def solve(steps, factors, geos, places, fp, ip, coef, dense, scale, cycle_f, cycle_v, t, d, A, b, x,
           r, p, q, line, tolerance, maxiter, state, counts, history, norms):  # fmt: skip
     """Solve ``A x = b`` for all lanes, x being zero; the outcome of each is in `state`.
 
@@ -126,7 +130,9 @@ def solve(steps, factors, geos, places, fp, ip, coef, dense, scale, cycle_f, cyc
     geo = geos[0]
     nx, lanes = geo[2], geo[18]
     many = state.shape[0]
-    f, u = cycle_f[: b.shape[0]], cycle_u[: b.shape[0]]
+    # Where a cycle leaves its result depends on its last step.
+    f = cycle_f[: b.shape[0]]
+    u = (t if steps[-1, 0] == UP else cycle_v)[: b.shape[0]]
     out = np.empty(nx, A.dtype)
     sums, rz, alpha, beta = np.zeros(many), np.zeros(many), np.zeros(many), np.zeros(many)
     units, gains, previous = np.zeros(many), np.zeros(many), np.full(many, np.inf)
@@ -190,7 +196,7 @@ def solve(steps, factors, geos, places, fp, ip, coef, dense, scale, cycle_f, cyc
                 active += state[m] == RUNNING
             if active == 0:
                 break
-            run(steps, factors, geos, places, fp, ip, coef, cycle_f, cycle_u, t, d, dense)
+            run(steps, factors, geos, places, fp, ip, coef, cycle_f, cycle_v, t, d, dense)
             _spread(lanes, gains, line[GAIN])
             _inner(nx, r, u, line)
             _gather(lanes, line[SUM], sums)

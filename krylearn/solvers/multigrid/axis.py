@@ -7,7 +7,8 @@ left over between vertices makes the last interval shorter or longer than the ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +19,7 @@ CHILDREN = 6
 LINKS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Axis:
     """Points along an axis.
 
@@ -59,7 +60,7 @@ class Axis:
         return np.arange(0 if self.zeros[0] is None else 1, self.n, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transfer:
     """How an axis and its coarse companion exchange values.
 
@@ -87,6 +88,44 @@ class Transfer:
     along: sp.csr_array
     crossing: sp.csr_array
     sides: tuple[np.ndarray, np.ndarray]
+    _lanes: dict = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """Return as flat arrays: points and their shares, links, their parts, which cross."""
+        points, shares = _table(self.share, CHILDREN)
+        links, parts = _table(self.along, LINKS)
+        crossing = np.asarray(self.crossing.toarray() != 0)
+        cross = crossing[np.arange(len(links))[:, None], links] & (parts != 0)
+        return tuple(a.ravel() for a in (points, shares, links, parts, cross.astype(float)))
+
+    @cached_property
+    def regular(self) -> tuple[int, int, np.ndarray]:
+        """How many intervals between coarse points are alike from the low end on.
+
+        The first number is the first point between the first two coarse ones; the weights are
+        those of its two points.
+        """
+        n, nothing = len(self.parents), (0, 0, np.zeros((2, 2)))
+        first = int(np.argmax(self.parents[:, 1] == 1))
+        if self.parents[first, 0] != 0 or first + 2 > n:
+            return nothing
+        weights, count = self.weights[first : first + 2], (n - first) // 2
+        pairs = slice(first, first + 2 * count)
+        own = np.arange(count)[:, None] + np.array([0, 1, 0, 1])
+        alike = np.all(self.parents[pairs].reshape(count, 4) == own, axis=1)
+        gaps = np.abs(self.weights[pairs].reshape(count, 4) - weights.ravel())
+        alike &= gaps.max(axis=1) < 1e-12
+        return first, int(np.argmin(np.append(alike, False))), weights
+
+    def for_lanes(self, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights and indices of both directions as flat arrays, for `lanes` systems."""
+        if lanes not in self._lanes:
+            weights = [np.repeat(a, lanes, 0).ravel() for a in (self.weights, self.back)]
+            own = np.arange(lanes)[:, None]
+            indices = [(lanes * a[:, None] + own).ravel() for a in (self.parents, self.children)]
+            self._lanes[lanes] = np.concatenate(weights), np.concatenate(indices)
+        return self._lanes[lanes]
 
     def matrix(self) -> sp.csr_array:
         """Return the interpolation as an (n, m) matrix."""
@@ -97,8 +136,23 @@ class Transfer:
         )
 
 
+# What was made for an axis serves the next operator on the same grid.
+_known: dict[tuple, tuple[Axis, Transfer]] = {}
+KNOWN = 256
+
+
 def coarsen(axis: Axis) -> tuple[Axis, Transfer]:
     """Return the next coarser axis, and the transfer between the two."""
+    key = (axis.position.tobytes(), axis.width.tobytes(), axis.zeros, axis.period, axis.cells)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= KNOWN:
+            _known.clear()
+        found = _known[key] = _coarsen(axis)
+    return found
+
+
+def _coarsen(axis: Axis) -> tuple[Axis, Transfer]:
     x, n, period = axis.position, axis.n, axis.period
     if axis.cells:
         group = np.arange(n) // 2
@@ -137,9 +191,21 @@ def coarsen(axis: Axis) -> tuple[Axis, Transfer]:
     return coarse, Transfer(parents, weights, children, back, share, along, crossing, sides)
 
 
-def identity(axis: Axis) -> Transfer:
-    """Return the transfer of an axis that is not coarsened."""
-    n = axis.n
+def _table(matrix: sp.csr_array, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the entries of each row, filled up with zeros."""
+    m = matrix.shape[0]
+    matrix.sum_duplicates()
+    counts = np.diff(matrix.indptr)
+    columns, values = np.zeros((m, width), np.int64), np.zeros((m, width))
+    rows = np.repeat(np.arange(m), counts)
+    place = np.arange(len(rows)) - np.repeat(matrix.indptr[:-1], counts)
+    columns[rows, place], values[rows, place] = matrix.indices, matrix.data
+    return columns, values
+
+
+@lru_cache
+def identity(n: int) -> Transfer:
+    """Return the transfer of an axis of n points that is not coarsened."""
     own = np.arange(n)
     ones = sp.csr_array(sp.eye_array(n))
     children = np.repeat(own[:, None], CHILDREN, axis=1)

@@ -13,9 +13,9 @@ from krylearn.interface import Reason, SolveInfo, not_negative
 from krylearn.kernels import multigrid_batched as kernels
 from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import boxes_of, build
-from krylearn.solvers.multigrid.levels import pointwise
-from krylearn.solvers.relaxation.splitting import Workspace
+from krylearn.solvers.multigrid.hierarchy import build, v_cycle
+from krylearn.solvers.multigrid.levels import Variable, pointwise
+from krylearn.solvers.multigrid.packed import packed, rows_of
 
 __all__ = ["solve_batch"]
 
@@ -150,45 +150,42 @@ class _Systems:
         else:
             raise ValueError(f"b has shape {b.shape}; ({self.count}, {grid.size}) is needed")
 
-    def stack(self, members: range) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the entries of operators, and their masks, lanes last."""
-        shape = self.grid.shape
-        stack = np.empty((1 + len(shape), *shape, LANES))
-        mask = None
-        for lane in range(LANES):
-            i = members[min(lane, len(members) - 1)]
-            if self.operators is not None:
-                operator = self.operators[i]
-            else:
-                assert self.coefficients is not None
-                operator = GridOperator.diffusion(self.grid, self.coefficients[i], dtype=float)
-            stack[..., lane] = operator._points()
-            if operator.mask is not None:
-                if mask is None:
-                    mask = np.ones((*shape, LANES), bool)
-                mask[..., lane] = operator.mask
-        return stack, mask
+    def operator(self, i: int) -> GridOperator:
+        """Return the operator of a system."""
+        if self.operators is not None:
+            return self.operators[i]
+        assert self.coefficients is not None
+        return GridOperator.diffusion(self.grid, self.coefficients[i], dtype=float)
 
 
-_work = Workspace()
+def _masked(operators: list[GridOperator]) -> Variable:
+    """Return the finest level of operators of which some have masks."""
+    shape = operators[0].grid.shape
+    stack = np.empty((1 + len(shape), *shape, LANES))
+    mask = np.ones((*shape, LANES), bool)
+    for lane in range(LANES):
+        operator = operators[min(lane, len(operators) - 1)]
+        stack[..., lane] = operator._points()
+        if operator.mask is not None:
+            mask[..., lane] = operator.mask
+    return pointwise(operators[0].grid, stack, mask, LANES)
 
 
 def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, atol: float,
                  maxiter: int, sweeps: int) -> list[SolveInfo]:  # fmt: skip
     started = time.perf_counter()
     grid, n, many = systems.grid, systems.grid.size, len(members)
-    stack, mask = systems.stack(members)
+    operators = [systems.operator(i) for i in members]
+    rows = np.zeros(4 * n * LANES)
+    for lane in range(LANES):
+        rows_of(operators[min(lane, many - 1)], rows, lane, LANES)
     with np.errstate(all="ignore"):
-        h = build(pointwise(grid, stack, mask, LANES), np.dtype(np.float32), COARSEST)
-    smooth = cycles.red_black(sweeps, [boxes_of(geo) for geo in h.geo])
-    steps, factors = cycles.as_arrays(cycles.steps("V", len(h.shapes), smooth))
-    rows = np.zeros((4, n * LANES))
-    rows[0] = stack[0].ravel()
-    for d in range(grid.ndim):
-        # x, y, z follow the diagonal; an axis of two counts as z.
-        slot = {1: (1,), 2: (3, 1), 3: (3, 2, 1)}[grid.ndim][d]
-        np.negative(stack[1 + d].ravel(), out=rows[slot])
-    del stack
+        if all(operator.mask is None for operator in operators):
+            level: Any = packed(grid, rows, LANES, np.float32)
+        else:
+            level = _masked(operators)
+        h = build(level, np.dtype(np.float32), COARSEST)
+    steps, factors = cycles.as_arrays(v_cycle(h, sweeps))
     f, u, t, d_ = np.zeros((4, h.total), np.float32)
     b, x, r, p, q = np.zeros((5, n * LANES))
     b.reshape(n, LANES)[:, :many] = systems.b[members.start : members.stop].T
@@ -202,7 +199,7 @@ def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, 
     setup = time.perf_counter() - started
     kernels.solve(
         steps, factors, h.geo, h.places, h.fp, h.ip, h.coef, h.dense, scale, f, u, t, d_,
-        rows.ravel(), b, x, r, p, q, line, tolerance, maxiter, state, counts, history, norms,
+        rows, b, x, r, p, q, line, tolerance, maxiter, state, counts, history, norms,
     )  # fmt: skip
     X[members.start : members.stop] = x.reshape(n, LANES)[:, :many].T
     infos = []

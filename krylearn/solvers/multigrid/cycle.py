@@ -9,12 +9,14 @@ import numpy as np
 
 from krylearn.kernels.multigrid import (
     CLEAR,
+    DOWN,
     PROLONG,
     RELAX,
     RESIDUAL,
     RESTRICT,
     SOLVE,
     START,
+    UP,
     UPDATE,
 )
 
@@ -42,6 +44,15 @@ def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[
     if cycle == "FMG":
         return list(_full(levels, smooth))
     return list(_cycle(cycle, 0, levels, smooth, True))
+
+
+def fused(levels: int) -> list[Step]:
+    """Return the steps of V(1, 1) with red-black sweeps, each half of it on a level being one."""
+    ways = range(levels - 1)
+    return [
+        *(_step(DOWN, level) for level in ways), _step(SOLVE, levels - 1),
+        *(_step(UP, level) for level in reversed(ways)),
+    ]  # fmt: skip
 
 
 def _step(op: int, level: int, colour: int = 0, box: int = 0, alpha: float = 0.0,

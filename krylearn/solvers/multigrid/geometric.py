@@ -12,8 +12,9 @@ from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import boxes_of, build
-from krylearn.solvers.multigrid.levels import finest
+from krylearn.solvers.multigrid.hierarchy import boxes_of, build, v_cycle
+from krylearn.solvers.multigrid.levels import pointwise, separable
+from krylearn.solvers.multigrid.packed import packed, rows_of
 from krylearn.solvers.multigrid.structured import as_grid_operator
 from krylearn.solvers.relaxation.splitting import Workspace
 
@@ -116,7 +117,7 @@ class GeometricMultigrid(Preconditioner):
         self.setup_seconds = time.perf_counter() - started
 
     def _build(self, A: Any) -> None:
-        self._hierarchy = build(finest(A), self.working)
+        self._hierarchy = build(_finest(A, self.working), self.working)
         self._schedule()
 
     def update(self, A):
@@ -152,20 +153,19 @@ class GeometricMultigrid(Preconditioner):
         """Write the cycle down: steps on large levels one by one, runs of steps on small ones."""
         h = self._hierarchy
         count = len(h.shapes)
-        smoothers = [self._smoother(sweeps) for sweeps in (self.pre, self.post)]
-
-        def smooth(level, before, from_zero):
-            sweeps = self.pre if before else self.post
-            if sweeps or from_zero:
-                yield from smoothers[0 if before else 1](level, before, from_zero)
-
-        listed = cycles.steps(self.cycle, count, smooth)
+        if self.cycle == "V" and self.smoother == "red_black" and self.pre == self.post == 1:
+            listed = v_cycle(h, 1)
+        else:
+            listed = self._listed()
+        self._fused = listed[0][0] == kernels.DOWN
         self._views = [self._constants(level) for level in range(count)]
         size = [int(np.prod(shape)) for shape in h.shapes]
         self._parts: list[Any] = []
         small: list[Any] = []
         for entry in listed:
-            if size[entry[1]] < SHARED or entry[0] == kernels.SOLVE:
+            # The first and the last step read and write the caller's vectors.
+            ends = self._fused and entry[1] == 0
+            if (size[entry[1]] < SHARED or entry[0] == kernels.SOLVE) and not ends:
                 small.append(entry)
                 continue
             if small:
@@ -174,6 +174,17 @@ class GeometricMultigrid(Preconditioner):
             self._parts.append(entry)
         if small:
             self._parts.append(cycles.as_arrays(small))
+
+    def _listed(self) -> list:
+        count = len(self._hierarchy.shapes)
+        smoothers = [self._smoother(sweeps) for sweeps in (self.pre, self.post)]
+
+        def smooth(level, before, from_zero):
+            sweeps = self.pre if before else self.post
+            if sweeps or from_zero:
+                yield from smoothers[0 if before else 1](level, before, from_zero)
+
+        return cycles.steps(self.cycle, count, smooth)
 
     def _smoother(self, sweeps: int) -> Any:
         h = self._hierarchy
@@ -207,15 +218,44 @@ class GeometricMultigrid(Preconditioner):
             out[:] = 0 if size == 0 else np.nan
             return out
         # A power of two, so that rounding does not depend on it.
-        unit = 2.0 ** -np.round(np.log2(size))
-        parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
+        unit = 2.0 ** -float(np.round(np.log2(size)))
+        gain = 1 / (unit * float(np.ravel(h.scale)[0]))
+        if not self._fused:
+            parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
         for part in self._parts:
-            if isinstance(part[0], int):
-                self._step(part, f, u, t, d)
-            else:
+            if not isinstance(part[0], int):
                 kernels.run(*part, h.geo, h.places, h.fp, h.ip, h.coef, f, u, t, d, h.dense)
-        parallel_for(kernels.store, n, CHUNK, float(1 / (unit * h.scale)), u, out)
+            elif self._fused:
+                self._half(part, r, out, unit, gain, f, u, t, d)
+            else:
+                self._step(part, f, u, t, d)
+        if not self._fused:
+            parallel_for(kernels.store, n, CHUNK, gain, u, out)
         return out
+
+    def _half(self, entry, r, out, unit, gain, f, u, t, d):
+        """Do one half of a fused cycle on a level; the finest one reads r and writes out."""
+        op, level = entry[:2]
+        h = self._hierarchy
+        first, last, low, high = h.places[level : level + 2, :2].ravel().tolist()
+        rhs, result = (r, out) if level == 0 else (f[first:last], t[first:last])
+        unit, gain = (unit, gain) if level == 0 else (1.0, 1.0)
+        geo, grain = h.geo[level], self._grain(level)
+        if op == kernels.DOWN:
+            parallel_for(
+                kernels.down, int(geo[kernels.COARSE]), -(-grain // 2), unit, *self._views[level],
+                rhs, u[first:last], f[low:high], d[first:],
+            )  # fmt: skip
+        else:
+            parallel_for(
+                kernels.up, int(geo[kernels.SIZES]), grain, unit, gain, *self._views[level], rhs,
+                u[first:last], t[low:high], result, d[first:],
+            )  # fmt: skip
+
+    def _grain(self, level):
+        """Return how many planes are worth a share; windows of shares must not overlap."""
+        plane = int(self._hierarchy.geo[level, 1] * self._hierarchy.geo[level, 2])
+        return max(8, GRAIN // plane)
 
     def _matvec(self, x):
         # scipy hands over what its caller has; a complex vector has two real parts.
@@ -256,3 +296,15 @@ class GeometricMultigrid(Preconditioner):
         for level, (shape, n) in enumerate(zip(h.shapes, size)):
             lines.append(f"{level:6d}  {'x'.join(map(str, shape)):>13}  {n:>10}")
         return "\n".join(lines) + ">"
+
+
+def _finest(A: Any, dtype: np.dtype) -> Any:
+    """Return the finest level of a grid operator."""
+    level = separable(A) if A._constant and A.dtype.kind != "c" else None
+    if level is not None:
+        return level
+    if A.mask is not None or A.dtype.kind == "c":
+        return pointwise(A.grid, A._points(), A.mask)
+    rows = np.zeros(4 * A.shape[0], A.dtype)
+    rows_of(A, rows, 0, 1)
+    return packed(A.grid, rows, 1, dtype)

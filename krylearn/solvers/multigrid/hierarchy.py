@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from krylearn.kernels import multigrid as kernels
+from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.axis import Axis, Transfer, coarsen, identity
 from krylearn.solvers.multigrid.levels import Separable, Variable, along, shaped
+from krylearn.solvers.multigrid.packed import NOTHING, SLOTS, Packed
 
 # An axis is coarsened where neighbours along it are at least that strongly coupled, relative to the
 # strongest axis. Coarsening takes a factor of 4.
 STRONG = 0.3
 # Unknowns that are left to a dense inverse.
-COARSEST = 64
-# The inverse diagonal of a coarse point that holds no value.
-NOTHING = 1e-30
+COARSEST = 32
 
 
 @dataclass
@@ -48,12 +48,11 @@ class Hierarchy:
 
     @property
     def total(self) -> int:
-        """Unknowns of all levels."""
-        return int(self.places[-1, 0])
+        """Values of a work vector: unknowns of all levels, and a window of planes."""
+        return int(self.places[-1, 0]) + 4 * max(int(geo[1] * geo[2]) for geo in self.geo)
 
 
-def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Transfer]]
-            ) -> tuple[Any, list[Transfer | None]] | None:  # fmt: skip
+def coarser(level: Any) -> tuple[Any, list[Transfer | None]] | None:
     """Return the next level and the transfers; None where no axis is left to coarsen."""
     strength = level.strengths()
     able = [axis.coarsens for axis in level.axes]
@@ -64,9 +63,7 @@ def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Tran
     transfers: list[Transfer | None] = []
     for axis, s, may in zip(level.axes, strength, able):
         if may and s >= STRONG * most:
-            if id(axis) not in cache:
-                cache[id(axis)] = axis, *coarsen(axis)  # kept: a number is of what lives
-            _, coarse, transfer = cache[id(axis)]
+            coarse, transfer = coarsen(axis)
             axes.append(coarse)
             transfers.append(transfer)
         else:
@@ -75,27 +72,23 @@ def coarser(level: Separable | Variable, cache: dict[int, tuple[Axis, Axis, Tran
     return level.coarsen(axes, transfers), transfers
 
 
-def build(level: Separable | Variable, dtype: np.dtype, coarsest: int = COARSEST) -> Hierarchy:
+def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST) -> Hierarchy:
     """Return the hierarchy below the finest level, in a working precision."""
-    packed = _Packed(dtype, level.lanes)
-    cache: dict[int, tuple[Axis, Axis, Transfer]] = {}
+    packing = _Packing(dtype, level.lanes)
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
         more = None
         if np.prod(level.shape) > coarsest:
-            more = coarser(level, cache)
+            more = coarser(level)
         if more is not None:
             transfers = more[1]
-        packed.add(level, transfers, None if more is None else more[0])
+        packing.add(level, transfers, None if more is None else more[0])
         if more is None:
-            return packed.finish(level)
+            return packing.finish(level)
         level = more[0]
 
 
-_SLOTS = {1: (2,), 2: (0, 2), 3: (0, 1, 2)}
-
-
-class _Packed:
+class _Packing:
     """Collects levels."""
 
     def __init__(self, dtype: np.dtype, lanes: int = 1) -> None:
@@ -114,15 +107,17 @@ class _Packed:
     def add(self, level: Any, transfers: list[Transfer | None], coarse: Any) -> None:
         """Pack a level and the transfers to the coarse one."""
         shape = level.shape
-        slots = _SLOTS[len(shape)]
+        slots = SLOTS[len(shape)]
         geo = np.zeros(kernels.FIELDS, np.uint64)
         geo[kernels.SIZES : kernels.SIZES + 3] = 1
         geo[kernels.COARSE : kernels.COARSE + 3] = 1
-        variable = isinstance(level, Variable)
+        variable = not isinstance(level, Separable)
         if self.scale is None:
             self.variable = variable
-            largest = np.abs(_diagonal_of(level)).max(axis=tuple(range(len(shape))))
-            self.scale = np.where(largest > 0, largest, 1.0)
+            self.scale = getattr(level, "scale", None)
+            if self.scale is None:
+                largest = _largest(level)
+                self.scale = np.where(largest > 0, largest, 1.0)
         for slot in range(3):
             if slot in slots:
                 d = slots.index(slot)
@@ -144,19 +139,27 @@ class _Packed:
                 k, w, diagonal = numbers
                 self._floats(k / self.scale, w, diagonal / self.scale)
             if coarse is not None:
-                transfer = transfer or _identity(n)
-                self._floats(*(np.repeat(a, lanes, 0) for a in (transfer.weights, transfer.back)))
-                self._ints(*(_for_lanes(a, lanes) for a in (transfer.parents, transfer.children)))
+                weights, indices = (transfer or identity(n)).for_lanes(lanes)
+                self._floats(weights)
+                self._ints(indices)
         geo[kernels.REACTION] = self.lengths[0]
         reaction = 0.0 if variable else level.reaction / self.scale
         points = int(geo[kernels.SIZES + 2]) // self.lanes + 1
-        self._floats(np.array([reaction]), np.repeat(np.arange(points) % 2 == 0, self.lanes))
+        last = transfers[-1]
+        nothing = (0, 0, np.zeros((2, 2)))
+        geo[kernels.FIRST], geo[kernels.REGULAR], regular = last.regular if last else nothing
+        self._floats(np.array([reaction]), regular)
+        self._floats(np.repeat(np.arange(points) % 2 == 0, self.lanes))
         geo[kernels.LANES] = self.lanes
         geo[kernels.VARIABLE] = variable
         first = self.lengths[2]
         if variable:
             geo[kernels.SCALED] = level.mask is not None and coarse is not None
-            self._coefficients(level, transfers, coarse, slots)
+            if isinstance(level, Packed):
+                self.coef.append(level.coef)
+                self.lengths[2] += level.coef.size
+            else:
+                self._coefficients(level, transfers, coarse, slots)
         self.starts.append((self.lanes * int(np.prod(shape)), first, self.lengths[2]))
         self.shapes.append(shape)
         self.geo.append(geo)
@@ -202,19 +205,18 @@ class _Packed:
         )  # fmt: skip
 
 
-def _for_lanes(indices: np.ndarray, lanes: int) -> np.ndarray:
-    """Return the indices of values among those of all lanes."""
-    if lanes == 1:
-        return indices
-    return (lanes * indices[:, None] + np.arange(lanes)[:, None]).reshape(-1, indices.shape[1])
-
-
-def _identity(n: int) -> Transfer:
-    return identity(Axis(np.arange(float(n)), np.ones(n), (None, None), 0.0, True))
+def _largest(level: Any) -> Any:
+    """Return a bound of the diagonal, for each lane."""
+    if isinstance(level, Variable):
+        return level.full_diagonal().max(axis=tuple(range(len(level.shape))))
+    wide = [float(axis.width.max()) for axis in level.axes]
+    volume = float(np.prod(wide))
+    parts = zip(level.diagonals(), wide)
+    return level.reaction * volume + sum(part.max() * volume / w for part, w in parts)
 
 
 def _diagonal_of(level: Any) -> np.ndarray:
-    if isinstance(level, Variable):
+    if not isinstance(level, Separable):
         return level.full_diagonal()
     diagonal = level.reaction * level.volume()
     for d, part in enumerate(level.diagonals()):
@@ -248,14 +250,15 @@ def _pseudo_inverse(level: Any, scale: Any, dtype: np.dtype) -> np.ndarray:
         if axis.n == 1:
             continue
         k = level.links[d]
-        if not isinstance(level, Variable):
+        if isinstance(level, Separable):
             k = shaped(k, d, len(shape)) * level.volume(d)
         k = k.reshape(n, lanes).T
         rows, columns = number.ravel(), np.roll(number, -1, d).ravel()
         # A ring of two points has two links between them, each of its own start.
         A[:, rows, columns] -= k
         A[:, columns, rows] -= np.conj(k)
-    A /= np.reshape(scale, (-1, 1, 1))
+    if not isinstance(level, Packed):  # which is scaled
+        A /= np.reshape(scale, (-1, 1, 1))
     finite = np.asarray(np.isfinite(A).all(axis=(1, 2)))
     values, vectors = np.linalg.eigh(np.where(finite[:, None, None], A, 0))
     kept = values > 16 * n * np.finfo(float).eps * np.maximum(values[:, -1:], 1e-300)
@@ -263,6 +266,17 @@ def _pseudo_inverse(level: Any, scale: Any, dtype: np.dtype) -> np.ndarray:
     inverse[~finite] = np.nan
     product = (vectors * inverse[:, None]) @ vectors.conj().transpose(0, 2, 1)
     return np.ascontiguousarray(product.transpose(1, 2, 0), dtype).ravel()
+
+
+def v_cycle(h: Hierarchy, sweeps: int) -> list[cycles.Step]:
+    """Return the steps of a V-cycle with red-black sweeps."""
+    # Windows pass over planes, so that these must not close on themselves.
+    boxes = [boxes_of(geo) for geo in h.geo]
+    if sweeps == 1 and not any(geo[kernels.WRAPS] for geo in h.geo) and all(
+        len(box) == 1 for box in boxes
+    ):
+        return cycles.fused(len(h.shapes))
+    return cycles.steps("V", len(h.shapes), cycles.red_black(sweeps, boxes))
 
 
 def boxes_of(geo: np.ndarray) -> list[int]:

@@ -202,12 +202,6 @@ def _diagonal(links: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 # -- from a grid operator ----------------------------------------------------------------------
 
 
-def finest(A: Any) -> Separable | Variable:
-    """Return the finest level of a grid operator."""
-    level = _separable(A) if A._constant and A.dtype.kind != "c" else None
-    return pointwise(A.grid, A._points(), A.mask) if level is None else level
-
-
 def _axes(grid: Any, zeros: list[tuple[float | None, float | None]], widths: list[np.ndarray],
           masked: bool) -> list[Axis]:  # fmt: skip
     # Joined cells need no lattice of vertices that walls would hit.
@@ -218,8 +212,8 @@ def _axes(grid: Any, zeros: list[tuple[float | None, float | None]], widths: lis
     ]
 
 
-def _separable(A: Any) -> Separable | None:
-    """Return the separable form of an operator with constant coefficients, if it has one."""
+def separable(A: Any) -> Separable | None:
+    """Return the finest level of an operator with constant coefficients, if it is separable."""
     grid, ndim, stack = A.grid, A.grid.ndim, A._stack
     shape = few(grid.shape)
     if len(stack) > 1 + ndim or any(n == 1 and p for n, p in zip(grid.shape, grid.periodic)):
@@ -301,29 +295,45 @@ def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int 
         excess[~mask] = 0
     excess[np.abs(excess) < 64 * np.finfo(stack.dtype).eps * diagonal] = 0
     reaction = np.maximum(excess, 0)
-    # At a Dirichlet side: what the next layer inwards has too is reaction, the rest is the side's.
-    for d, pair in enumerate(grid.boundary):
-        for side in (0, 1):
-            if pair[side] == "dirichlet":
-                at = end(d, side)
-                if grid.shape[d] > 2:
-                    inner = (slice(None),) * d + (slice(-2, -1) if side else slice(1, 2),)
-                    reaction[at] = np.minimum(reaction[at], reaction[inner])
-                else:
-                    reaction[at] = 0
-    rest = np.maximum(excess, 0) - reaction
-    sides, weight = {}, np.zeros_like(rest)
-    held = [(d, s) for d in range(ndim) for s in (0, 1) if grid.boundary[d][s] == "dirichlet"]
-    for d, side in held:
-        weight[end(d, side)] += 1
-    for d, side in held:
-        at = end(d, side)
-        sides[d, side] = rest[at] / weight[at]
+    sides = split_sides(grid, reaction)
+    return Variable(axes_of(grid, mask is not None), links, reaction, sides, mask, diagonal, lanes)
+
+
+def axes_of(grid: Any, masked: bool) -> list[Axis]:
+    """Return the axes of a grid, its Dirichlet sides being zeros."""
     nearer = 0.5 if grid.centering == "cell" else 1.0
     zeros = [
         (-nearer if low == "dirichlet" else None, n - 1 + nearer if high == "dirichlet" else None)
         for n, (low, high) in zip(grid.shape, grid.boundary)
     ]
-    widths = [np.ones(n) for n in grid.shape]
-    axes = _axes(grid, zeros, widths, mask is not None)
-    return Variable(axes, links, reaction, sides, mask, diagonal, lanes)
+    return _axes(grid, zeros, [np.ones(n) for n in grid.shape], masked)
+
+
+def split_sides(grid: Any, excess: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """Take out of the excess of the diagonal, in place, what ties points to Dirichlet sides.
+
+    What the next layer inwards has too is reaction, the rest is the side's.
+    """
+    held = [
+        (d, s) for d, pair in enumerate(grid.boundary) for s in (0, 1) if pair[s] == "dirichlet"
+    ]
+    whole = {(d, side): excess[end(d, side)].copy() for d, side in held}
+    for d, side in held:
+        at = end(d, side)
+        if grid.shape[d] > 2:
+            inner = (slice(None),) * d + (slice(-2, -1) if side else slice(1, 2),)
+            excess[at] = np.minimum(excess[at], excess[inner])
+        else:
+            excess[at] = 0
+    sides = {}
+    for d, side in held:
+        shape = whole[d, side].shape
+        count = np.ones(shape)
+        for e, other in held:
+            if e != d:
+                count[end(e, other)] += 1
+        both = 2 if grid.shape[d] == 1 and (d, 1 - side) in whole else 1
+        sides[d, side] = ((whole[d, side] - excess[end(d, side)]) / (count * both)).astype(
+            excess.dtype
+        )
+    return sides
