@@ -23,6 +23,8 @@ def _apply(log, lanes, indptr, indices, data, x, y, sums):
     if log[0] != 0.0:
         return
     products = cuda.shared.array(STAGE, y.dtype)
+    entries = cuda.local.array(_TURNS, y.dtype)
+    columns = cuda.local.array(_TURNS, np.uint32)
     t = cuda.threadIdx.x
     n, rows = np.uint32(y.shape[0]), np.uint32(THREADS // lanes)
     mine, lane = t // lanes, t % lanes
@@ -34,11 +36,15 @@ def _apply(log, lanes, indptr, indices, data, x, y, sums):
         base, stop = indptr[top], indptr[min(np.uint32(top + rows), n)]
         value = y.dtype.type(0)
         while base < stop:
+            # All loads on their way before the first is waited for; hence no test, and past the
+            # end the last entry once more.
             for m in range(_TURNS):
-                place = t + m * THREADS
-                k = np.uint32(base + place)
-                if k < stop:
-                    products[place] = data[k] * x[indices[k]]
+                k = np.uint32(min(base + t + m * THREADS, stop - 1))
+                entries[m], columns[m] = data[k], indices[k]
+            for m in range(_TURNS):
+                entries[m] *= x[columns[m]]
+            for m in range(_TURNS):
+                products[t + m * THREADS] = entries[m]
             cuda.syncthreads()
             k, past = np.uint32(max(begin, base) + lane), min(end, np.uint32(base + STAGE))
             while k < past:

@@ -191,7 +191,7 @@ def _variable(log, nz, ny, nx, wz, wy, wx, planes, rows, shared, coefficients, x
     first = np.uint32(cuda.blockIdx.z * planes)
     last = np.uint32(min(first + planes, nz))
     size = np.uint32(nx * ny)
-    value = sums.dtype.type(0)
+    value, zero = sums.dtype.type(0), x.dtype.type(0)
     if i < nx and j < ny:
         diagonal, zu, yu, xu = (
             coefficients[0], coefficients[rows[0]], coefficients[rows[1]], coefficients[rows[2]]
@@ -208,19 +208,17 @@ def _variable(log, nz, ny, nx, wz, wy, wx, planes, rows, shared, coefficients, x
         while k < last:
             over = _after(at, k, nz, size, wz)
             above = x[over]
+            # All loads first, so that they are on their way together; then what counts of them.
+            cw, ce = np.conj(xl[west if shared else at]), xu[at]
+            cs, cn = np.conj(yl[south if shared else at]), yu[at]
+            cb, ca = np.conj(zl[under if shared else at]), zu[at]
             t = diagonal[at] * here
-            if i > 0 or wx != 0:
-                t += np.conj(xl[west if shared else at]) * x[west]
-            if i + 1 < nx or wx != 0:
-                t += xu[at] * x[east]
-            if j > 0 or wy != 0:
-                t += np.conj(yl[south if shared else at]) * x[south]
-            if j + 1 < ny or wy != 0:
-                t += yu[at] * x[north]
-            if k > 0 or wz != 0:
-                t += np.conj(zl[under if shared else at]) * below
-            if k + 1 < nz or wz != 0:
-                t += zu[at] * above
+            t += (cw if i > 0 or wx != 0 else zero) * x[west]
+            t += (ce if i + 1 < nx or wx != 0 else zero) * x[east]
+            t += (cs if j > 0 or wy != 0 else zero) * x[south]
+            t += (cn if j + 1 < ny or wy != 0 else zero) * x[north]
+            t += (cb if k > 0 or wz != 0 else zero) * below
+            t += (ca if k + 1 < nz or wz != 0 else zero) * above
             y[at] = t
             value += np.conj(here) * t
             below, here, under = here, above, at

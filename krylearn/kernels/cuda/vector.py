@@ -268,16 +268,17 @@ def _dots(log, S, wanted, V, rows, w, sums):
     first = np.uint32(cuda.blockIdx.x * (ITEMS * THREADS) + t)
     held = cuda.local.array(ITEMS, w.dtype)
     square = sums.dtype.type(0)
+    # No test before a load, so that all are on their way together; past the end w is zero.
     for m in range(ITEMS):
         i = np.uint32(first + m * THREADS)
-        held[m] = w[i] if i < n else w.dtype.type(0)
+        element = w[min(i, np.uint32(n - 1))]
+        held[m] = element if i < n else w.dtype.type(0)
         square += _square(held[m])
     for k in range(count):
         value = sums.dtype.type(0)
         for m in range(ITEMS):
-            i = np.uint32(first + m * THREADS)
-            if i < n:
-                value += np.conj(V[k, i]) * held[m]
+            i = min(np.uint32(first + m * THREADS), np.uint32(n - 1))
+            value += np.conj(V[k, i]) * held[m]
         block_sum(value, t, sums[k, cuda.blockIdx.x :])
     block_sum(square, t, sums[count, cuda.blockIdx.x :])
 
