@@ -343,6 +343,30 @@ def train(
         typer.echo(f"test L2 {card['l2']:.3e}, H1 {card['h1']:.3e}; {weights}")
 
 
+@bench_app.command("cuda")
+def bench_cuda(
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("results/cuda.json"),
+    side: Annotated[int, typer.Option(help="Points along the edge of the largest cube.", min=16)
+                    ] = 512,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Time methods and kernels on the CUDA device, beside CuPy where that is installed."""
+    from krylearn.benchmarks import cuda, show
+    from krylearn.cuda.arrays import NoCUDA
+
+    try:
+        with show.bar(None if as_json else make_console(), None, "timing on the device"):
+            results = cuda.run((side // 4, side // 2, side), side // 2)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
+    except (NoCUDA, MemoryError, OSError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json(results)
+    else:
+        typer.echo(cuda.table(results))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, how many threads, CUDA, the kernels' cache, memory bandwidth."""

@@ -156,7 +156,7 @@ class CudaSolve(Solve):
             self._graphs[iterate] = "compiled"
             return
         if graph == "compiled":
-            graph = self._graphs[iterate] = _record(iterate, unit)
+            graph = self._graphs[iterate] = record(iterate, unit)
         graph.replay()
 
     # -- inside ----------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class CudaSolve(Solve):
         return Reason.OVERFLOW
 
 
-def _record(iterate: Callable[[], None], unit: int) -> Any:
+def record(iterate: Callable[[], None], unit: int) -> Any:
     """Return a CUDA graph of `unit` iterations."""
     import torch
 

@@ -1,0 +1,223 @@
+"""Benchmarks on a CUDA device, peers in the same run: `krylearn bench cuda`.
+
+Times are medians between events on the device. What a conjugate gradient iteration takes is the
+difference of two solves of different length, so that set-up does not count.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+RUNS = 7
+SHORT, LONG = 20, 120
+# What the project wants: CuPy's time an iteration over ours; a fused iteration's bytes a second
+# over those of a copy.
+TARGETS = {"cg stencil 256": 3.5, "cg CSR 256": 1.3, "share of the copy rate 512": 0.7}
+
+
+def milliseconds(work: Callable[[], Any], runs: int = RUNS) -> float:
+    """Return the median time of `work` on the device, after one run that does not count."""
+    import torch
+
+    work()
+    times = []
+    for _ in range(runs):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def _an_iteration(solve: Callable[[int], Any]) -> float:
+    short, long = (milliseconds(functools.partial(solve, most)) for most in (SHORT, LONG))
+    return (long - short) / (LONG - SHORT)
+
+
+def device_facts() -> dict[str, Any]:
+    """Return what the times depend on; the copy rate counts bytes read and written."""
+    import torch
+
+    device = torch.cuda.get_device_properties(0)
+    x = torch.ones(2**27, dtype=torch.float64, device="cuda")
+    y = torch.empty_like(x)
+    copy = milliseconds(lambda: y.copy_(x))
+    versions = {}
+    for name in ("torch", "numba", "numba-cuda", "numpy", "cupy-cuda13x", "cupy-cuda12x"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"device": device.name, "memory_bytes": device.total_memory,
+            "multiprocessors": device.multi_processor_count, "cuda": torch.version.cuda,
+            "copy_bytes_per_second": 16 * 2**27 / copy * 1e3, "versions": versions}  # fmt: skip
+
+
+def _operator(side: int, dtype: str) -> tuple[Any, Any, Any]:
+    import torch
+
+    import krylearn as kl
+
+    A = kl.GridOperator.diffusion(kl.Grid((side,) * 3), dtype=np.dtype(dtype))
+    torch.manual_seed(0)
+    b = torch.randn(side**3, dtype=getattr(torch, dtype), device="cuda")
+    return A, kl.to_cuda(A), b
+
+
+def _cupy(matrix: Any, b: Any) -> tuple[Any, Any, dict[str, Callable]] | None:
+    """Return CuPy's matrix, its b and its methods, of which each takes a limit, or None."""
+    try:
+        import cupy
+        import cupyx.scipy.sparse as sparse
+        import cupyx.scipy.sparse.linalg as linalg
+    except ImportError:
+        return None
+    A = sparse.csr_matrix(
+        tuple(map(cupy.asarray, (matrix.data, matrix.indices, matrix.indptr))), shape=matrix.shape
+    )
+    vector = cupy.asarray(b)
+
+    def method(name: str) -> Callable:
+        function = getattr(linalg, name)
+        tolerance = "rtol" if "rtol" in inspect.signature(function).parameters else "tol"
+
+        def call(most: int, value: float = 1e-30, **options: Any) -> Any:
+            return function(A, vector, maxiter=most, **{tolerance: value}, **options)
+
+        return call
+
+    return A, vector, {name: method(name) for name in ("cg", "minres", "gmres")}
+
+
+def stencil_rows(side: int, dtype: str, copy_rate: float) -> Iterator[dict[str, Any]]:
+    """Yield conjugate gradients on a matrix-free 7-point stencil, and its kernels."""
+    import krylearn as kl
+    from krylearn.cuda import arrays
+    from krylearn.cuda.operators import never_stops
+    from krylearn.cuda.solve import record
+
+    _, A, b = _operator(side, dtype)
+    n, width = side**3, np.dtype(dtype).itemsize
+
+    def row(name: str, time: float, passes: int) -> dict[str, Any]:
+        rate = passes * width * n / time * 1e3
+        return {"case": f"{side}^3 stencil {dtype}", "what": name, "milliseconds": time,
+                "bytes_per_second": rate, "share_of_copy": rate / copy_rate}  # fmt: skip
+
+    time = _an_iteration(lambda most: kl.cg(A, b, rtol=1e-30, maxiter=most))
+    yield row("cg iteration", time, 8)
+    vectors = [arrays.view(b.clone()) for _ in range(4)]
+    S, log = arrays.upload(np.zeros(4)), never_stops()
+    for name, passes, work in (
+        ("direction", 5, lambda: A.direction(log, S, 0, 0, *vectors)),
+        ("descend", 3, lambda: A.descend(log, S, 0, *vectors[:2])),
+        ("apply", 2, lambda: A.apply(log, *vectors[:2])),
+    ):
+        work()
+        graph = record(work, 10)
+        yield row(name, milliseconds(graph.replay) / 10, passes)
+
+
+def matrix_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
+    """Yield methods on the 7-point matrix in CSR form beside CuPy's, which knows no stencils."""
+    import torch
+
+    import krylearn as kl
+    from krylearn.cuda import arrays
+    from krylearn.cuda.operators import never_stops
+    from krylearn.cuda.solve import record
+
+    grid_operator, stencil, b = _operator(side, "float64")
+    matrix = grid_operator.tocsr()
+    A, n = kl.to_cuda(matrix), side**3
+    case = f"{side}^3 CSR float64"
+    x, y = arrays.view(b), arrays.empty(n, np.float64)
+    A.apply(never_stops(), x, y)
+    time = milliseconds(record(lambda: A.apply(never_stops(), x, y), 10).replay) / 10
+    rate = (12 * matrix.nnz + 20 * n) / time * 1e3
+    product = {"case": case, "what": "product", "milliseconds": time, "bytes_per_second": rate,
+               "share_of_copy": rate / copy_rate}  # fmt: skip
+    rows = [product]
+    methods: dict[str, Callable[..., Any]] = {"cg": kl.cg, "minres": kl.minres, "gmres": kl.gmres}
+    for name, method in methods.items():
+        def solve(most: int, method: Callable = method, name: str = name) -> Any:
+            cycles = {"maxiter": most // 20, "restart": 20} if name == "gmres" else {
+                "maxiter": most}  # fmt: skip
+            return method(A, b, rtol=1e-30, **cycles)
+
+        rows.append({"case": case, "what": f"{name} iteration",
+                     "milliseconds": _an_iteration(solve)})  # fmt: skip
+    peer = _cupy(matrix, b)
+    if peer is not None:
+        theirs, vector, peers = peer
+        rows[0]["peer_milliseconds"] = milliseconds(lambda: theirs @ vector)
+        for entry, name in zip(rows[1:], methods):
+            more = {"restart": 20} if name == "gmres" else {}
+            entry["peer_milliseconds"] = _an_iteration(functools.partial(peers[name], **more))
+    yield from rows
+    fused = _an_iteration(lambda most: kl.cg(stencil, b, rtol=1e-30, maxiter=most))
+    yield {"case": f"{side}^3 stencil float64", "what": "cg iteration, CuPy's on CSR",
+           "milliseconds": fused,
+           "peer_milliseconds": rows[1].get("peer_milliseconds")}  # fmt: skip
+    whole: dict[str, Any] = {"case": f"{side}^3 to 1e-8", "what": "cg, whole solve"}
+    whole["milliseconds"] = milliseconds(lambda: kl.cg(stencil, b, rtol=1e-8), 3)
+    x, info = kl.cg(stencil, b, rtol=1e-8)
+    whole["iterations"], whole["converged"] = info.iterations, info.converged
+    if peer is not None:
+        whole["peer_milliseconds"] = milliseconds(lambda: peers["cg"](10 * n, 1e-8), 3)
+    torch.cuda.synchronize()
+    yield whole
+
+
+def run(sides: tuple[int, ...] = (128, 256, 512), matrix_side: int = 256) -> dict[str, Any]:
+    """Measure everything; return facts and rows.
+
+    Raises
+    ------
+    NoCUDA
+        If there is no device.
+    """
+    import torch
+
+    from krylearn.cuda.arrays import require_cuda
+
+    require_cuda()
+    facts = device_facts()
+    rows: list[dict[str, Any]] = []
+    for side in sides:
+        for dtype in ("float64", "float32"):
+            rows += stencil_rows(side, dtype, facts["copy_bytes_per_second"])
+            torch.cuda.empty_cache()
+    rows += matrix_rows(matrix_side, facts["copy_bytes_per_second"])
+    return {"machine": facts, "rows": rows}
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the results as a table in Markdown."""
+    facts = results["machine"]
+    lines = [
+        f"{facts['device']}, CUDA {facts['cuda']}, "
+        + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        + f"; a copy moves {facts['copy_bytes_per_second'] / 1e12:.2f} TB/s (read and written).",
+        "",
+        "| case | what | ms | TB/s | of a copy | CuPy, ms | CuPy over ours |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results["rows"]:
+        rate, peer = row.get("bytes_per_second"), row.get("peer_milliseconds")
+        cells = [
+            row["case"], row["what"], f"{row['milliseconds']:.3f}",
+            f"{rate / 1e12:.2f}" if rate else "", f"{row['share_of_copy']:.0%}" if rate else "",
+            f"{peer:.3f}" if peer else "", f"{peer / row['milliseconds']:.2f}" if peer else "",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
