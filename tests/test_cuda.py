@@ -67,7 +67,8 @@ def host(x):
 
 def close(a, b, dtype):
     eps = np.finfo(dtype).eps
-    return np.linalg.norm(np.asarray(a) - b) <= 100 * eps * max(np.linalg.norm(b), 1e-30)
+    # A sum of products with signs may be small by chance: n of them are about 5000 here.
+    return np.linalg.norm(np.asarray(a) - b) <= 100 * eps * max(np.linalg.norm(b), 100)
 
 
 def grid_operator(boundary="dirichlet", shape=SHAPE, dtype="f8", **more):
@@ -131,7 +132,7 @@ def test_vector_kernels(dtype):
     vector.axpby_norm2(log, S, 3, X, 4, Y, sums)
     assert close(host(Y), a * x + b * (x + b * y), dtype)
 
-    parts = arrays.zeros((5, vector.dots_blocks(n)), accurate)
+    parts = arrays.zeros((5, blocks_for(n)), accurate)
     h = arrays.zeros(5, accurate)
     (basis,) = up(V)
     (W,) = up(w)
@@ -229,7 +230,8 @@ def test_csr(n, density, dtype):
 def cases():
     spd = grid_operator()
     general = convection().tocsr()
-    indefinite = (spd.tocsr() - 100 * sp.eye_array(spd.shape[0])).tocsr()
+    shifts = np.where(np.arange(spd.shape[0]) % 3 == 0, -3.0, 2.0)
+    indefinite = (spd.tocsr() / spd.diagonal()[0] + sp.diags_array(shifts)).tocsr()
     jacobi = kl.Jacobi(sp.diags_array(2.0 + np.arange(spd.shape[0]) % 3).tocsr())
     return {
         "cg, stencil": (kl.cg, spd, {}),

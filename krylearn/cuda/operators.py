@@ -165,7 +165,7 @@ class CudaGridOperator(CudaOperator):
         geometry, *coefficients = A._stencil.arrays
         nz, ny, nx, _, shared, *wraps = (int(value) for value in geometry)
         self._geometry = (nz, ny, nx, *wraps)
-        self._plan = stencil.Launch(nz, ny, nx)
+        self._plan = stencil.Launch(nz, ny, nx, self.dtype.itemsize)
         self.fuses = A._stencil.constant
         if self.fuses:
             self._arrays: tuple = (upload(coefficients[0]),)

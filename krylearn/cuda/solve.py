@@ -18,7 +18,7 @@ import numpy as np
 
 from krylearn import interface, registry
 from krylearn.cuda import arrays
-from krylearn.cuda.arrays import download, empty, fill, lies_on_cuda, upload, zeros
+from krylearn.cuda.arrays import download, empty, fill, lies_on_cuda, shared, upload, zeros
 from krylearn.cuda.operators import CudaIdentity, CudaWrapped, as_cuda_matrix, never_stops
 from krylearn.interface import Reason, Solve, SolveInfo
 from krylearn.kernels.cuda import scalars, vector
@@ -170,14 +170,16 @@ class CudaSolve(Solve):
         square = float(download(self.sums).sum().real)
         if 1e-290 < square < 1e290 or square != square or self.n == 0:
             return math.sqrt(square)
-        values = download(x)  # at the ends of the exponent range: seldom enough
-        largest = float(np.max(np.abs(values)))
+        # At the ends of the exponent range: scale and redo.
+        values = abs(shared(x))
+        largest = float(values.max())
         if largest == 0.0 or not math.isfinite(largest):
             return largest
-        return largest * float(np.linalg.norm(values.astype(accumulator(self.dtype)) / largest))
+        values = values / largest
+        return largest * float(values @ values) ** 0.5
 
     def _is_zero(self, x: Any) -> bool:
-        return self._norm(x) == 0.0
+        return not bool(shared(x).any())
 
     def _read_only(self, x: Any) -> Any:
         return x

@@ -41,7 +41,7 @@ RZ, PQ, ALPHA, BETA, RR, USE_R = 3, 4, 5, 6, 7, 8
 (B_START, B_RHO, B_RNORM, B_SIGMA, B_ALPHA, B_MINUS_ALPHA, B_OMEGA, B_MINUS_OMEGA, B_BETA,
  B_MINUS_BETA_OMEGA, B_TNORM) = range(3, 14)  # fmt: skip
 # gmres
-G_AGAIN, G_BEFORE, G_BELOW, G_INVERSE, G_SIZE = range(3, 8)
+G_AGAIN, G_BELOW, G_INVERSE, G_SIZE = range(3, 7)
 SLOTS = 24
 
 
@@ -280,20 +280,31 @@ def _gather(log, S, wanted, sums, h):
 
 
 @jit
-def gmres_norm(log, S, first, h, again, sums):
-    """Take the norm of what projections have left; say whether to do them once more."""
-    if log[STOP] != 0.0 or (not first and S[G_AGAIN].real == 0.0):
+def gmres_left(log, S, eps, left):
+    """Say whether to project once more: as in `kernels.vector.orthogonalise`.
+
+    `left` holds what a projection has left along the basis, and the square of what it has left.
+    """
+    if log[STOP] != 0.0 or cuda.threadIdx.x > 0:
+        return
+    j = int(log[COUNT])
+    square = 0.0
+    for k in range(j + 1):
+        square += left[k].real * left[k].real + left[k].imag * left[k].imag
+    below = math.sqrt(left[j + 1].real)
+    S[G_BELOW] = below
+    S[G_AGAIN] = 1.0 if math.sqrt(square) > 256.0 * eps * below else 0.0
+
+
+@jit
+def gmres_again(log, S, h, left, sums):
+    """Take up what the second projection has found; it ends there ("twice is enough", Kahan)."""
+    if log[STOP] != 0.0 or S[G_AGAIN].real == 0.0:
         return
     below = math.sqrt(total(sums).real)
     if cuda.threadIdx.x == 0:
-        j = int(log[COUNT])
-        if first:
-            S[G_BEFORE] = math.sqrt(h[j + 1].real)
-            # "Twice is enough" (Kahan, in Parlett 1980), and once is when little was taken away.
-            S[G_AGAIN] = 1.0 if below < 0.7071 * S[G_BEFORE].real else 0.0
-        else:
-            for k in range(j + 1):
-                h[k] += again[k]
+        for k in range(int(log[COUNT]) + 1):
+            h[k] += left[k]
         S[G_BELOW] = below
 
 

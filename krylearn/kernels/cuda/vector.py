@@ -6,13 +6,10 @@ leaves is an array of sums, one a block, that a kernel of `scalars` takes up.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import cuda
 
 from krylearn.kernels.cuda.launch import (
-    SIMULATED,
     THREADS,
     block_sum,
     blocks_for,
@@ -21,8 +18,8 @@ from krylearn.kernels.cuda.launch import (
     launch,
 )
 
-# Elements of w that a thread keeps in registers while a basis passes by.
-ITEMS = 2 if SIMULATED else 8
+# Rows of a basis that are passed over together.
+ROWS = 8
 
 
 @device
@@ -264,23 +261,40 @@ def _dots(log, S, wanted, V, rows, w, sums):
     if log[0] != 0.0 or S[wanted].real == 0.0:
         return
     count = rows if rows >= 0 else int(log[1]) + 1
-    n, t = np.uint32(w.shape[0]), cuda.threadIdx.x
-    first = np.uint32(cuda.blockIdx.x * (ITEMS * THREADS) + t)
-    held = cuda.local.array(ITEMS, w.dtype)
-    square = sums.dtype.type(0)
-    # No test before a load, so that all are on their way together; past the end w is zero.
-    for m in range(ITEMS):
-        i = np.uint32(first + m * THREADS)
-        element = w[min(i, np.uint32(n - 1))]
-        held[m] = element if i < n else w.dtype.type(0)
-        square += _square(held[m])
-    for k in range(count):
-        value = sums.dtype.type(0)
-        for m in range(ITEMS):
-            i = min(np.uint32(first + m * THREADS), np.uint32(n - 1))
-            value += np.conj(V[k, i]) * held[m]
-        block_sum(value, t, sums[k, cuda.blockIdx.x :])
-    block_sum(square, t, sums[count, cuda.blockIdx.x :])
+    n, stride = np.uint32(w.shape[0]), np.uint32(cuda.gridsize(1))
+    t, block = cuda.threadIdx.x, cuda.blockIdx.x
+    held = cuda.local.array(ROWS, sums.dtype)
+    # Eight rows a pass over w, and all loads on their way together: rows past the last stand for
+    # it, and what they bring is thrown away. Every pass leaves the square of w.
+    for top in range(0, count, ROWS):
+        square = sums.dtype.type(0)
+        for m in range(ROWS):
+            held[m] = square
+        i = np.uint32(cuda.grid(1))
+        while i < n:
+            element = w[i]
+            square += _square(element)
+            for m in range(ROWS):
+                held[m] += np.conj(V[min(top + m, count - 1), i]) * element
+            i = np.uint32(i + stride)
+        for m in range(ROWS):
+            if top + m < count:
+                block_sum(held[m], t, sums[top + m, block:])
+        block_sum(square, t, sums[count, block:])
+
+
+@device
+def _combined(V, y, sign, skip, count, i, start):
+    """Return ``start + sign * y @ V[:count, i]``, leaving row `skip` out; eight rows at a time."""
+    value, zero = start, start * 0
+    for top in range(0, count, ROWS):
+        for m in range(ROWS):
+            k = min(top + m, count - 1)
+            counts = top + m < count and k != skip
+            element = V[k, i]
+            factor = V.dtype.type(y[k] * sign) if counts else zero
+            value += factor * element
+    return value
 
 
 @jit
@@ -293,9 +307,7 @@ def _project(log, S, wanted, V, h, w, sums):
     i = np.uint32(cuda.grid(1))
     value = sums.dtype.type(0)
     while i < n:
-        t = w[i]
-        for k in range(count):
-            t -= w.dtype.type(h[k]) * V[k, i]
+        t = _combined(V, h, -1.0, -1, count, i, w[i])
         w[i] = t
         value += _square(t)
         i = np.uint32(i + stride)
@@ -325,11 +337,7 @@ def _combine(log, V, y, skip, x, out):
     n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
     i = np.uint32(cuda.grid(1))
     while i < n:
-        t = x[i]
-        for k in range(y.shape[0]):
-            if k != skip:
-                t += x.dtype.type(y[k]) * V[k, i]
-        out[i] = t
+        out[i] = _combined(V, y, 1.0, skip, y.shape[0], i, x[i])
         i = np.uint32(i + stride)
 
 
@@ -417,14 +425,9 @@ def chebyshev_step(log, keep, gain, scale, q, rest, d, out):
     _over(_chebyshev_step, rest.shape[0], log, keep, gain, scale, q, rest, d, out)
 
 
-def dots_blocks(n):
-    """Return how many sums `dots` leaves for each row."""
-    return max(1, math.ceil(n / (ITEMS * THREADS)))
-
-
 def dots(log, S, wanted, V, rows, w, sums):
     """Sum ``conj(V[:rows]) @ w`` and the squares of w, a row each; rows < 0: those in use."""
-    launch(_dots, dots_blocks(w.shape[0]), THREADS, log, S, wanted, V, rows, w, sums)
+    _over(_dots, w.shape[0], log, S, wanted, V, rows, w, sums)
 
 
 def project(log, S, wanted, V, h, w, sums):

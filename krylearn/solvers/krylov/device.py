@@ -30,6 +30,7 @@ from krylearn.kernels.cuda.launch import (
     SINGULAR,
     USELESS,
     accumulator,
+    blocks_for,
 )
 
 
@@ -102,7 +103,7 @@ def fcg(s: Any, truncate: int) -> None:
     accurate = accumulator(s.dtype)
     P, Q, buffer = s.empty(rows, s.n), s.empty(rows, s.n), s.empty()
     pq, c, h = zeros(rows, np.float64), zeros(rows, accurate), zeros(rows + 1, accurate)
-    parts = zeros((rows + 1, vector.dots_blocks(s.n)), accurate)
+    parts = zeros((rows + 1, blocks_for(s.n)), accurate)
     at = [0]
 
     def iterate() -> None:
@@ -245,9 +246,9 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
     V = empty((m + 1, s.n), s.dtype, f"a basis of {m + 1} vectors (see restart)")
     Z = s.empty(m + 1, s.n) if flexible and not plain else None
     v, w, buffer, spare = s.empty(), s.empty(), s.empty(), s.empty()
-    H, h, again = zeros((m, m + 1), accurate), zeros(m + 2, accurate), zeros(m + 2, accurate)
+    H, h, left = zeros((m, m + 1), accurate), zeros(m + 2, accurate), zeros(m + 2, accurate)
     cs, sn, g = zeros(m, np.float64), zeros(m, accurate), zeros(m + 1, accurate)
-    parts = zeros((m + 2, vector.dots_blocks(s.n)), accurate)
+    parts = zeros((m + 2, blocks_for(s.n)), accurate)
 
     def iterate() -> None:
         z = s.precondition(v, buffer)
@@ -257,11 +258,11 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
         vector.dots(log, S, on.ONE, V, -1, w, parts)
         on.gather(log, S, on.ONE, parts, h)
         vector.project(log, S, on.ONE, V, h, w, sums)
-        on.run(on.gmres_norm, log, S, True, h, again, sums)
-        vector.dots(log, S, on.G_AGAIN, V, -1, w, parts)
-        on.gather(log, S, on.G_AGAIN, parts, again)
-        vector.project(log, S, on.G_AGAIN, V, again, w, sums)
-        on.run(on.gmres_norm, log, S, False, h, again, sums)
+        vector.dots(log, S, on.ONE, V, -1, w, parts)
+        on.gather(log, S, on.ONE, parts, left)
+        on.run(on.gmres_left, log, S, eps, left)
+        vector.project(log, S, on.G_AGAIN, V, left, w, sums)
+        on.run(on.gmres_again, log, S, h, left, sums)
         on.run(on.gmres_rotation, log, s.control, S, eps, h, H, cs, sn, g)
         vector.keep(log, S, on.G_INVERSE, w, v, V)
 
