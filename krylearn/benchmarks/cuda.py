@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-RUNS = 7
+RUNS = 5
 SHORT, LONG = 20, 120
 # What the project wants: CuPy's time an iteration over ours; a fused iteration's bytes a second
 # over those of a copy.
