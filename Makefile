@@ -27,5 +27,10 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready      ## the speed figures of the README
 	$(BIN)/krylearn bench foundation
 
+cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and benchmarks
+	$(BIN)/python -m pip install --quiet '.[cuda]'
+	$(BIN)/python -m pytest tests/test_cuda.py
+	$(BIN)/krylearn bench cuda
+
 clean:
 	rm -rf $(VENV) build dist results
