@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint bench cuda-test clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
@@ -28,7 +28,7 @@ bench: $(VENV)/.ready      ## the speed figures of the README
 	$(BIN)/krylearn bench foundation
 
 cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and benchmarks
-	$(BIN)/python -m pip install --quiet '.[cuda]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cuda]'
 	$(BIN)/python -m pytest tests/test_cuda.py
 	$(BIN)/krylearn bench cuda
 
