@@ -148,7 +148,7 @@ def test_extended_interpolation_by_its_formula():
     strong = amg_classical.strong_classical(t, 0.25)
     S = matrix((*t[:2], strong.astype(float)), 36).toarray() > 0
     state = amg_classical.split(*amg_classical.strong_pattern(t, strong), "ruge_stueben")
-    count, P = amg_classical.interpolate(t, strong, state, 36, 0.0)
+    count, P = amg_classical.interpolate(t, np.diag(A).copy(), strong, state, 36, 0.0)
     P = matrix(P, count).toarray()
     coarse = np.flatnonzero(state == 1)
     for i in range(36):
@@ -170,8 +170,9 @@ def test_truncation_keeps_the_sum():
     A = triple(poisson(30, 30))
     strong = amg_classical.strong_classical(A, 0.25)
     state = amg_classical.split(*amg_classical.strong_pattern(A, strong), "pmis")
+    d = np.full(900, 4 * 31.0**2)
     full, few = (
-        matrix(amg_classical.interpolate(A, strong, state, most, 0.0)[1], int(state.sum()))
+        matrix(amg_classical.interpolate(A, d, strong, state, most, 0.0)[1], int(state.sum()))
         for most in (30, 3)
     )
     assert np.diff(few.indptr).max() == 3 < np.diff(full.indptr).max()

@@ -72,16 +72,22 @@ def _fill_strong(lo, hi, indptr, indices, strong, Sp, Sj):
                 end += one
 
 
-def strong_pattern(A: tuple, strong: np.ndarray) -> tuple[tuple, tuple]:
-    """Return ``(indptr, indices)`` of the strong connections and of their transpose."""
+def marked(A: tuple, mark: np.ndarray) -> tuple:
+    """Return ``(indptr, indices)`` of the marked entries."""
     n = A[0].shape[0] - 1
     counts = np.zeros(n, np.int64)
-    parallel_for(_count_strong, n, GRAIN, A[0], strong, counts)
+    parallel_for(_count_strong, n, GRAIN, A[0], mark, counts)
     indptr = pointers(np.zeros(n, np.int64), counts)
     indices = np.empty(int(indptr[-1]), A[1].dtype)
-    parallel_for(_fill_strong, n, GRAIN, A[0], A[1], strong, indptr, indices)
-    transposed = adjoint((indptr, indices, np.empty(indices.shape[0], np.uint8)), n)
-    return (indptr, indices), transposed[:2]
+    parallel_for(_fill_strong, n, GRAIN, A[0], A[1], mark, indptr, indices)
+    return indptr, indices
+
+
+def strong_pattern(A: tuple, strong: np.ndarray) -> tuple[tuple, tuple]:
+    """Return ``(indptr, indices)`` of the strong connections and of their transpose."""
+    S = marked(A, strong)
+    T = adjoint((*S, np.empty(S[1].shape[0], np.uint8)), S[0].shape[0] - 1)
+    return S, T[:2]
 
 
 # -- splitting ---------------------------------------------------------------------------------
@@ -302,13 +308,23 @@ def _select(count, columns, weights, number, start, end, kept):
 
 
 @jit
-def _extended(first, last, cuts, most, share, Kp, Kj, indptr, indices, data, strong, number,
-              Ps, Pe, Pj, Px):  # fmt: skip
-    """Extended+i interpolation (De Sterck, Falgout, Nolting and Yang 2008, eq. 4.10)."""
+def _mark_coarse(lo, hi, indices, strong, number, mark):
+    for k in range(np.uint64(lo), np.uint64(hi)):
+        mark[k] = strong[k] and number[indices[k]] >= 0
+
+
+@jit
+def _extended(first, last, cuts, widest, most, share, Kp, Kj, indptr, indices, data, d, strong,
+              number, Cp, Cj, Ps, Pe, Pj, Px):  # fmt: skip
+    """Extended+i interpolation (De Sterck, Falgout, Nolting and Yang 2008, eq. 4.10).
+
+    C has the strong coarse connections of each point; ``place`` says where in the row's list a
+    coarse point is, counted from 1, and is -1 for the row itself.
+    """
     one = np.uint64(1)
-    n = number.shape[0]
-    place = np.zeros(n, np.int32)
+    place = np.zeros(number.shape[0], np.int32)
     columns, weights = np.empty(1024, np.uint64), np.empty(1024, data.dtype)
+    met, passed = np.empty(widest, np.int32), np.empty(widest, data.dtype)
     for part in range(first, last):
         for i in range(np.uint64(cuts[part]), np.uint64(cuts[part + 1])):
             start = i * np.uint64(most)
@@ -320,71 +336,60 @@ def _extended(first, last, cuts, most, share, Kp, Kj, indptr, indices, data, str
                 Pe[i] = start + one
                 continue
             # The coarse points within reach: own ones and those of strong fine neighbours.
-            count = 0
-            own = data.dtype.type(0)
             reach = np.int64(0)
             for k in range(indptr[i], indptr[i + one]):
                 j = np.uint64(indices[k])
                 if strong[k]:
-                    reach += 1 + np.int64(indptr[j + one]) - np.int64(indptr[j])
-            reach = min(reach, n)
+                    reach += 1 + np.int64(Cp[j + one]) - np.int64(Cp[j])
             if reach > columns.shape[0]:
-                columns, weights = np.empty(reach, np.uint64), np.empty(reach, data.dtype)
+                columns, weights = np.empty(2 * reach, np.uint64), np.empty(2 * reach, data.dtype)
+            count = 0
+            for m in range(Cp[i], Cp[i + one]):
+                columns[count] = Cj[m]
+                weights[count] = 0
+                count += 1
+                place[Cj[m]] = count
             for k in range(indptr[i], indptr[i + one]):
                 j = np.uint64(indices[k])
-                if j == i:
-                    own += data[k]
-                if not strong[k]:
-                    continue
-                if number[j] >= 0:
-                    if place[j] == 0:
-                        columns[count] = j
-                        weights[count] = 0
-                        count += 1
-                        place[j] = count
-                else:
-                    for m in range(indptr[j], indptr[j + one]):
-                        l = np.uint64(indices[m])
-                        if strong[m] and number[l] >= 0 and place[l] == 0:
-                            columns[count] = l
+                if strong[k] and number[j] < 0:
+                    for m in range(Cp[j], Cp[j + one]):
+                        if place[Cj[m]] == 0:
+                            columns[count] = Cj[m]
                             weights[count] = 0
                             count += 1
-                            place[l] = count
+                            place[Cj[m]] = count
+            place[i] = -1
+            own = data.dtype.type(0)
             for k in range(indptr[i], indptr[i + one]):
                 j = np.uint64(indices[k])
                 a = data[k]
-                if j == i:
-                    continue
                 if place[j] > 0:
                     weights[place[j] - 1] += a
-                elif strong[k] and number[j] < 0:
+                elif not strong[k] or number[j] >= 0:
+                    own += a
+                else:
                     # What a strong fine neighbour passes on, to coarse points and back to i.
-                    pivot = data.dtype.type(0)
-                    for m in range(indptr[j], indptr[j + one]):
-                        if indices[m] == j:
-                            pivot += data[m]
+                    pivot = d[j]
                     total = data.dtype.type(0)
+                    hits = 0
                     for m in range(indptr[j], indptr[j + one]):
-                        l = np.uint64(indices[m])
+                        p = place[indices[m]]
                         c = data[m]
-                        if (l == i or place[l] > 0) and (
-                            c.real * pivot.real + c.imag * pivot.imag < 0
-                        ):
+                        if p != 0 and c.real * pivot.real + c.imag * pivot.imag < 0:
                             total += c
+                            met[hits] = p
+                            passed[hits] = c
+                            hits += 1
                     if total == 0:
                         own += a
                         continue
                     a /= total
-                    for m in range(indptr[j], indptr[j + one]):
-                        l = np.uint64(indices[m])
-                        c = data[m]
-                        if c.real * pivot.real + c.imag * pivot.imag < 0:
-                            if l == i:
-                                own += a * c
-                            elif place[l] > 0:
-                                weights[place[l] - 1] += a * c
-                else:
-                    own += a
+                    for m in range(hits):
+                        if met[m] > 0:
+                            weights[met[m] - 1] += a * passed[m]
+                        else:
+                            own += a * passed[m]
+            place[i] = 0
             for m in range(count):
                 place[columns[m]] = 0
                 weights[m] = -weights[m] / own if own != 0 else own
@@ -400,13 +405,15 @@ def _extended(first, last, cuts, most, share, Kp, Kj, indptr, indices, data, str
             Pe[i] = end
 
 
-def interpolate(A: tuple, strong: np.ndarray, state: np.ndarray, most: int, share: float,
-                like: tuple | None = None) -> tuple[int, tuple]:  # fmt: skip
+def interpolate(A: tuple, d: np.ndarray, strong: np.ndarray, state: np.ndarray, most: int,
+                share: float, like: tuple | None = None) -> tuple[int, tuple]:  # fmt: skip
     """Return the number of coarse points and the interpolation as a CSR triple.
 
     Parameters
     ----------
     A : CSR triple
+    d : (n,) array
+        Its diagonal.
     strong : bool array
     state : (n,) int8 array
         COARSE or FINE.
@@ -428,6 +435,10 @@ def interpolate(A: tuple, strong: np.ndarray, state: np.ndarray, most: int, shar
     kept = kept[0].astype(start.dtype, copy=False), kept[1]
     shares = get_num_threads() if n > GRAIN else 1
     cuts = np.arange(shares + 1) * n // shares
-    parallel_for(_extended, shares, 1, cuts, most, A[2].real.dtype.type(share), *kept, *A,
-                 strong, number, start, end, indices, data)  # fmt: skip
+    mark = np.empty_like(strong)
+    parallel_for(_mark_coarse, mark.shape[0], 8 * GRAIN, A[1], strong, number, mark)
+    C = marked(A, mark)
+    widest = int(np.diff(A[0]).max(initial=0))
+    parallel_for(_extended, shares, 1, cuts, widest, most, A[2].real.dtype.type(share), *kept, *A,
+                 d, strong, number, *C, start, end, indices, data)  # fmt: skip
     return count, compact(Gapped(start, end, indices, data))

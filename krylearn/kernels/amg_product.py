@@ -44,28 +44,29 @@ def _most(lo, hi, Ap, Aj, Bs, Be, most):
 
 
 @jit
-def _multiply(first, last, cuts, room, columns, Ap, Aj, Ax, Bs, Be, Bj, Bx, Cs, Ce, Cj, Cx):
+def _multiply(first, last, cuts, room, place, Ap, Aj, Ax, Bs, Be, Bj, Bx, Cs, Ce, Cj, Cx):
     one = np.uint64(1)
-    place = np.zeros(columns, np.int64)
     for share in range(first, last):
-        end = np.uint64(room[share])
+        base = np.uint64(room[share])
+        end = base
+        own = place[share]
         for i in range(np.uint64(cuts[share]), np.uint64(cuts[share + 1])):
-            start = np.int64(end) + 1
+            # Places are counted from 1 in each share, so that 0 is before every row.
+            start = np.int64(end - base)
             Cs[i] = end
             for k in range(Ap[i], Ap[i + one]):
                 j = np.uint64(Aj[k])
                 a = Ax[k]
                 for m in range(Bs[j], Be[j]):
                     c = np.uint64(Bj[m])
-                    # Places are counted from 1, so that 0 is before every row.
-                    p = place[c]
-                    if p < start:
+                    p = np.int64(own[c])
+                    if p <= start:
                         Cj[end] = Bj[m]
                         Cx[end] = a * Bx[m]
                         end += one
-                        place[c] = np.int64(end)
+                        own[c] = end - base
                     else:
-                        Cx[np.uint64(p - 1)] += a * Bx[m]
+                        Cx[base + np.uint64(p - 1)] += a * Bx[m]
             Ce[i] = end
 
 
@@ -93,7 +94,8 @@ def product(A: tuple, B: tuple | Gapped, columns: int) -> Gapped:
     pointer = np.uint32 if size < 2**32 else np.uint64
     start, end = np.empty(rows, pointer), np.empty(rows, pointer)
     indices, data = np.empty(size, B.indices.dtype), np.empty(size, np.result_type(A[2], B.data))
-    parallel_for(_multiply, shares, 1, cuts, room, columns, *A, *B, start, end, indices, data)
+    place = np.zeros((shares, columns), np.int32 if size < 2**31 else np.int64)
+    parallel_for(_multiply, shares, 1, cuts, room, place, *A, *B, start, end, indices, data)
     return Gapped(start, end, indices, data)
 
 
@@ -129,26 +131,29 @@ def _lengths(lo, hi, start, end, lengths):
 
 @jit
 def _compact_parts(lo, hi, floor, start, end, indices, data, Cp, Cj, Cx, middle):
-    """Copy rows: entries left of the diagonal, the diagonal, those right of it."""
+    """Copy rows: entries left of the diagonal, the diagonal, those right of it.
+
+    Each entry is written to both places that it may have: a branch would mostly be mispredicted.
+    """
     one = np.uint64(1)
     for i in range(np.uint64(lo), np.uint64(hi)):
         front = np.uint64(Cp[i])
-        back = np.uint64(Cp[i + one])
+        back = np.uint64(Cp[i + one]) - one
         found = False
         value = Cx.dtype.type(0)
         for k in range(start[i], end[i]):
             j = np.uint64(indices[k])
-            if j < i:
-                Cj[front] = indices[k]
-                Cx[front] = data[k]
-                front += one
-            elif j > i:
-                back -= one
-                Cj[back] = indices[k]
-                Cx[back] = data[k]
-            else:
+            if j == i:
                 found = True
                 value = data[k]
+                continue
+            Cj[front] = indices[k]
+            Cx[front] = data[k]
+            Cj[back] = indices[k]
+            Cx[back] = data[k]
+            left = np.uint64(j < i)
+            front += left
+            back -= one - left
         middle[i] = front
         if found:
             Cj[front] = np.uint32(i)
@@ -217,27 +222,39 @@ def diagonal_places(A: tuple) -> np.ndarray:
 
 
 @jit
-def _rounding(lo, hi, eps, Rp, Rj, Rx, middle, indices, data, floor):
+def _rounding(lo, hi, eps, Rp, Rj, Rx, size, floor):
     one = np.uint64(1)
     for c in range(np.uint64(lo), np.uint64(hi)):
         total = floor.dtype.type(0)
         for k in range(Rp[c], Rp[c + one]):
-            i = np.uint64(Rj[k])
-            m = np.uint64(middle[i])
-            if m < indices.shape[0] and indices[m] == i:
-                total += abs(Rx[k]) ** 2 * abs(data[m])
+            r = Rx[k]
+            total += (r.real * r.real + r.imag * r.imag) * size[Rj[k]]
         floor[c] = eps * total
 
 
-def rounding(R: tuple, A: tuple, middle: np.ndarray) -> np.ndarray:
+def rounding(R: tuple, d: np.ndarray) -> np.ndarray:
     """Return what may be rounding in the diagonal of ``R A R^H``: a share of ``R |D| R^H``.
 
     An aggregate that is a whole component of a singular matrix has zero there in exact arithmetic.
     """
     floor = np.empty(R[0].shape[0] - 1, R[2].real.dtype)
     eps = floor.dtype.type(1000 * np.finfo(floor.dtype).eps)
-    parallel_for(_rounding, floor.shape[0], GRAIN, eps, *R, middle, A[1], A[2], floor)
+    parallel_for(_rounding, floor.shape[0], GRAIN, eps, *R, np.abs(d), floor)
     return floor
+
+
+@jit
+def _gather_diagonal(lo, hi, middle, indices, data, d):
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        m = np.uint64(middle[i])
+        d[i] = data[m] if m < indices.shape[0] and indices[m] == i else 0
+
+
+def diagonal_at(A: tuple, middle: np.ndarray) -> np.ndarray:
+    """Return the diagonal, given where its entries stand."""
+    d = np.empty(middle.shape[0], A[2].dtype)
+    parallel_for(_gather_diagonal, d.shape[0], GRAIN, middle, A[1], A[2], d)
+    return d
 
 
 @jit
@@ -251,6 +268,26 @@ def _drop_rounding(lo, hi, middle, indices, floor, data):
 def drop_rounding(A: tuple, middle: np.ndarray, floor: np.ndarray) -> None:
     """Zero the diagonal entries that are not larger than their floor."""
     parallel_for(_drop_rounding, middle.shape[0], GRAIN, middle, A[1], floor, A[2])
+
+
+@jit
+def _spread(lo, hi, data, found):
+    size = data.shape[0]
+    for part in range(lo, hi):
+        low, high = data.real.dtype.type(np.inf), data.real.dtype.type(0)
+        for k in range(np.uint64(size * part // 64), np.uint64(size * (part + 1) // 64)):
+            a = abs(data[k])
+            if a > 0:
+                low = min(low, a)
+                high = max(high, a)
+        found[part, 0], found[part, 1] = low, high
+
+
+def spread(data: np.ndarray) -> tuple[float, float]:
+    """Return the smallest and the largest magnitude of the entries that are not zero."""
+    found = np.empty((64, 2), data.real.dtype)
+    parallel_for(_spread, 64, 32 if data.shape[0] > 100_000 else 64, data, found)
+    return float(found[:, 0].min()), float(found[:, 1].max())
 
 
 # -- transposes --------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class SmoothedAggregation(AlgebraicMultigrid):
         if k == 1:
             d = amg.filtered_diagonal(level.A, strong, self._B[:, 0])
         else:
-            d = relaxation.diagonal(*level.A)
+            d = level.d
         Q, self._B = amg.tentative(owner, count, size, self._B)
         radius = amg.radius_bound(level.A, strong, d)
         self._size = k

@@ -12,11 +12,13 @@ from krylearn.kernels.amg_cycle import GaussSeidel, cast, multiply, multiply_add
 from krylearn.kernels.amg_product import (
     adjoint,
     compact_parts,
+    diagonal_at,
     diagonal_places,
     drop_rounding,
     product,
     product_again,
     rounding,
+    spread,
 )  # fmt: skip
 from krylearn.kernels.vector import norm
 from krylearn.solvers.relaxation.splitting import SplittingPreconditioner
@@ -38,6 +40,8 @@ class Level:
         In each row what is left of the diagonal comes first, what is right of it last.
     middle : (n,) array
         Where the diagonal entries stand.
+    d : (n,) array
+        The diagonal.
     P, R : CSR triple
         Prolongation from the next level and its adjoint; None on the coarsest.
     smoother : GaussSeidel
@@ -52,6 +56,7 @@ class Level:
 
     def __init__(self, A: tuple, middle: np.ndarray) -> None:
         self.A, self.middle = A, middle
+        self.d = diagonal_at(A, middle)
         self.n, self.nnz = middle.shape[0], A[1].shape[0]
         self.kept: dict[str, Any] = {}
 
@@ -84,8 +89,10 @@ class AlgebraicMultigrid(SplittingPreconditioner):
         # An F-cycle is not its own adjoint.
         self.symmetric = self._hermitian and self.cycle != "F"
         self.positive_definite = True if self.symmetric else None
-        self._unit = _unit(A.data)
-        self.cycle_dtype = self._cycle_dtype(A.data)
+        smallest, largest = spread(A.data)
+        # The power of two that brings the entries to the order of one.
+        self._unit = float(np.ldexp(1.0, -int(np.frexp(largest)[1]))) if largest > 0 else 1.0
+        self.cycle_dtype = self._cycle_dtype(largest <= SPREAD * smallest)
         old = self.levels
         self.levels = [Level(triple, diagonal_places(triple))]
         if old:
@@ -106,7 +113,7 @@ class AlgebraicMultigrid(SplittingPreconditioner):
             return False
         coarse, level.P = found
         level.R = adjoint(level.P, coarse)
-        floor = rounding(level.R, level.A, level.middle)
+        floor = rounding(level.R, level.d)
         AP = product(level.A, level.P, coarse)
         before = old[depth] if depth + 1 < len(old) else None
         same = before and before.P and all(map(np.array_equal, before.P[:2], level.P[:2]))
@@ -127,13 +134,14 @@ class AlgebraicMultigrid(SplittingPreconditioner):
         """Return the number of coarse unknowns and the prolongation; None to stop here."""
         raise NotImplementedError
 
-    def _cycle_dtype(self, data: np.ndarray) -> np.dtype:
-        single = np.dtype(np.complex64 if self.dtype.kind == "c" else np.float32)
-        if self.precision == "auto":
-            size = np.abs(data[data != 0])
-            small = self.shape[0] < LARGE or size.max() > SPREAD * size.min()
-            return self.dtype if small else single
-        return single if self.precision == "single" else self.dtype
+    def _cycle_dtype(self, even: bool) -> np.dtype:
+        """Return the dtype of the cycle; `even` says that the entries are of similar size."""
+        single = self.precision == "single" or (
+            self.precision == "auto" and even and self.shape[0] >= LARGE
+        )
+        if not single:
+            return self.dtype
+        return np.dtype(np.complex64 if self.dtype.kind == "c" else np.float32)
 
     def _finish(self, level: Level) -> None:
         """Give a level what the cycle needs, in the precision of the cycle."""
@@ -234,12 +242,6 @@ class AlgebraicMultigrid(SplittingPreconditioner):
         return "\n".join(lines) + ">"
 
     __str__ = __repr__
-
-
-def _unit(data: np.ndarray) -> float:
-    """Return the power of two that brings the entries to the order of one."""
-    largest = float(np.abs(data).max(initial=0))
-    return float(np.ldexp(1.0, -int(np.frexp(largest)[1]))) if largest > 0 else 1.0
 
 
 def pseudo_inverse(dense: np.ndarray, hermitian: bool, bound: float) -> np.ndarray:

@@ -92,8 +92,8 @@ class ClassicalAMG(AlgebraicMultigrid):
         if not kept:
             kept["strong"] = amg.strong_classical(level.A, self.theta, self.signed)
             kept["state"] = amg.split(*amg.strong_pattern(level.A, kept["strong"]), self.splitting)
-        count, P = amg.interpolate(level.A, kept["strong"], kept["state"], self.most, self.share,
-                                   kept.get("P"))  # fmt: skip
+        count, P = amg.interpolate(level.A, level.d, kept["strong"], kept["state"], self.most,
+                                   self.share, kept.get("P"))  # fmt: skip
         # Points without a strong connection are left to the smoother.
         if count == 0 or count >= 0.9 * level.n:
             return None
