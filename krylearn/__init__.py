@@ -25,6 +25,8 @@ _LAZY = {
     "to_cuda": "cuda.operators",
     "solve": "choose",
     "solve_batch": "solvers.multigrid.batched",
+    "algebraic_multigrid": "solvers.multigrid.algebraic_multigrid",
+    "from_pyamg": "solvers.multigrid.from_pyamg",
     "dataset": "data",
     "generate": "data",
     "solve_sequence": "sequence",

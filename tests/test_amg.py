@@ -333,6 +333,85 @@ def test_pyamgs_elasticity_with_its_blocks():
     assert M.block_size == 2 and iterations(A, np.ones(A.shape[0]), M) <= 20
 
 
+# -- hierarchies of pyamg --------------------------------------------------------------------
+
+PAIRS = {
+    "default": ("gauss_seidel", {"sweep": "symmetric"}),
+    "forward": ("gauss_seidel", {"sweep": "forward"}),
+    "backward": ("gauss_seidel", {"sweep": "backward", "iterations": 2}),
+    "jacobi": ("jacobi", {"omega": 4 / 3, "iterations": 2}),
+    "chebyshev": ("chebyshev", {"degree": 3}),
+    "richardson": "richardson",
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("first, second", [
+    ("default", "default"), ("forward", "backward"), ("forward", "forward"), ("jacobi", "jacobi"),
+    ("chebyshev", "chebyshev"), ("richardson", "richardson"), ("none", "forward"),
+    ("forward", "jacobi"),
+])  # fmt: skip
+@pytest.mark.parametrize("cycle", ["V", "W", "F"])
+def test_cycle_of_pyamg_to_rounding(first, second, cycle):
+    pyamg = pytest.importorskip("pyamg")
+    A, b = poisson(30, 30), np.random.default_rng(0).standard_normal(900)
+    ml = pyamg.smoothed_aggregation_solver(
+        sp.csr_matrix(A), presmoother=PAIRS[first], postsmoother=PAIRS[second], max_coarse=5
+    )
+    M = kl.from_pyamg(ml, cycle=cycle)
+    assert np.allclose(M @ b, ml.aspreconditioner(cycle) @ b, rtol=1e-9, atol=1e-12)
+    assert M.notes == []
+    alike = first == second != "forward"
+    assert M.symmetric == (alike and cycle != "F")
+    if M.symmetric:
+        D = dense(M)
+        assert np.abs(D - D.T).max() < 1e-12 * np.abs(D).max()
+    again = pickle.loads(pickle.dumps(M))
+    assert np.array_equal(again @ b, M @ b)
+    single = kl.from_pyamg(ml, cycle=cycle, precision="single")
+    assert np.allclose(single @ b, M @ b, atol=1e-5 * np.abs(M @ b).max())
+    assert np.allclose(M.update(2 * A) @ b, again @ b / 2, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", ["ruge_stuben_solver", "rootnode_solver", "pairwise_solver"])
+def test_every_solver_of_pyamg(make):
+    pyamg = pytest.importorskip("pyamg")
+    A, b = poisson(30, 30), np.random.default_rng(0).standard_normal(900)
+    ml = getattr(pyamg, make)(sp.csr_matrix(A))
+    M = kl.from_pyamg(ml)
+    assert np.allclose(M @ b, ml.aspreconditioner() @ b, rtol=1e-9, atol=1e-12)
+    assert M.positive_definite and iterations(A, b, M) <= 40
+    single = kl.from_pyamg(ml, precision="single")
+    assert abs(iterations(A, b, single) - iterations(A, b, M)) <= 1
+
+
+def test_smoothers_we_do_not_have_are_named():
+    pyamg = pytest.importorskip("pyamg")
+    A, B = pyamg.gallery.linear_elasticity((20, 20))
+    M = kl.from_pyamg(pyamg.smoothed_aggregation_solver(A, B=B))
+    assert M.notes == ["gauss_seidel in place of block_gauss_seidel"] and M.notes[0] in str(M)
+    assert iterations(A, np.ones(A.shape[0]), M) <= 12
+    with pytest.raises(TypeError, match="pyamg"):
+        kl.from_pyamg(A)
+
+
+# -- the choice ------------------------------------------------------------------------------
+
+
+def test_the_choice_suits_the_matrix():
+    E = kl.problems.elasticity((10, 10))
+    for A, B, chosen in (
+        (poisson(30, 30), None, kl.SmoothedAggregation),
+        (kl.problems.diffusion((30, 30)).A, None, kl.ClassicalAMG),
+        (kl.problems.diffusion((30, 30), kind="anisotropic").A, None, kl.ClassicalAMG),
+        (kl.problems.diffusion((30, 30), kind="rotated").A, None, kl.ClassicalAMG),
+        (E.A, E.nullspace, kl.SmoothedAggregation),
+        (sp.bsr_array(E.A, blocksize=(2, 2)), None, kl.SmoothedAggregation),
+    ):
+        M = kl.algebraic_multigrid(A, B, max_coarse=50)
+        assert type(M) is chosen and M.choice and M.max_coarse == 50
+
+
 # -- what is out of the ordinary -------------------------------------------------------------
 
 

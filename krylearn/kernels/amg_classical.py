@@ -51,6 +51,38 @@ def strong_classical(A: tuple, theta: float, signed: bool = True) -> np.ndarray:
 
 
 @jit
+def _coupling_spread(lo, hi, cuts, indptr, indices, data, found):
+    one = np.uint64(1)
+    for part in range(lo, hi):
+        low, high = data.real.dtype.type(np.inf), data.real.dtype.type(0)
+        for i in range(np.uint64(cuts[part]), np.uint64(cuts[part + 1])):
+            own = data.dtype.type(0)
+            for k in range(indptr[i], indptr[i + one]):
+                if indices[k] == i:
+                    own += data[k]
+            for k in range(indptr[i], indptr[i + one]):
+                a = data[k]
+                if indices[k] != i and a != 0:
+                    size = abs(a)
+                    # A coupling of the diagonal's sign counts as out of all bounds.
+                    if a.real * own.real + a.imag * own.imag > 0:
+                        size = size * 0
+                    low = min(low, size)
+                    high = max(high, abs(a))
+        found[part, 0], found[part, 1] = low, high
+
+
+def coupling_spread(A: tuple) -> tuple[float, float]:
+    """Return the least and the largest magnitude off the diagonal; 0 for least if signs vary."""
+    parts = 64
+    cuts = np.arange(parts + 1) * (A[0].shape[0] - 1) // parts
+    found = np.empty((parts, 2), A[2].real.dtype)
+    grain = parts // 2 if A[2].shape[0] > 100_000 else parts
+    parallel_for(_coupling_spread, parts, grain, cuts, *A, found)
+    return float(np.nanmin(found[:, 0])), float(np.nanmax(found[:, 1]))
+
+
+@jit
 def _count_strong(lo, hi, indptr, strong, counts):
     one = np.uint64(1)
     for i in range(np.uint64(lo), np.uint64(hi)):

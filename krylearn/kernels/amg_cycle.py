@@ -194,8 +194,11 @@ def cast(x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> None:
     parallel_for(_cast, y.shape[0], 4 * GRAIN, wide(scale), x, y)
 
 
+# -- smoothers ---------------------------------------------------------------------------------
+
+
 class GaussSeidel:
-    """Hybrid Gauss-Seidel on one level: forwards before the coarse correction, backwards after.
+    """Hybrid Gauss-Seidel on one level, before and after the coarse correction.
 
     Parameters
     ----------
@@ -203,31 +206,109 @@ class GaussSeidel:
         Rows in parts.
     middle : (n,) array
     hermitian : bool
-    sweeps : int
+    ahead, back : tuple of bool
+        The sweeps before and those after: True forwards, False backwards.
+    omega : float
+        Over-relaxation.
     """
 
-    def __init__(self, A: tuple, middle: np.ndarray, hermitian: bool, sweeps: int = 1) -> None:
-        self.A, self.middle, self.sweeps = A, middle, sweeps
+    def __init__(self, A: tuple, middle: np.ndarray, hermitian: bool, ahead: tuple = (True,),
+                 back: tuple = (False,), omega: float = 1.0) -> None:  # fmt: skip
+        self.A, self.middle, self.ahead, self.back, self.omega = A, middle, ahead, back, omega
         self.cuts = cut(middle.shape[0])
         self.kind, self.gain = prepare(self.cuts, hermitian, A)
+        if omega != 1:
+            self.gain *= self.gain.dtype.type(omega)
 
     def before(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
-        """Sweep forwards from zero; write the iterate into x and its residual into r."""
-        blocks = self.cuts.shape[0] - 1
-        parallel_for(_forward_zero, blocks, 1, self.cuts, *self.A, self.middle, self.gain, b, x)
-        for _ in range(self.sweeps - 1):
-            r[:] = x
-            parallel_for(_forward, blocks, 1, self.cuts, *self.A, self.kind, self.gain, b, r, x)
-        if self.sweeps == 1:
+        """Relax from zero; write the iterate into x and its residual into r."""
+        first = self.ahead[:1] == (True,)
+        if first:
+            blocks = self.cuts.shape[0] - 1
+            parallel_for(_forward_zero, blocks, 1, self.cuts, *self.A, self.middle, self.gain, b, x)
+        else:
+            x[:] = 0
+        for forwards in self.ahead[first:]:
+            self._sweep(forwards, b, x, r)
+        if self.ahead == (True,) and self.omega == 1:
             parallel_for(_residual_swept, r.shape[0], GRAIN, *self.A, self.middle, self.kind,
                          b, x, r)  # fmt: skip
         else:
             residual(self.A, b, x, r)
 
     def after(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
-        """Sweep backwards over x; r is room to work in."""
+        """Relax x; r is room to work in."""
+        for forwards in self.back:
+            self._sweep(forwards, b, x, r)
+
+    def _sweep(self, forwards: bool, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
         blocks = self.cuts.shape[0] - 1
-        for _ in range(self.sweeps):
-            if blocks > 1:
-                cast(x, r)
-            parallel_for(_backward, blocks, 1, self.cuts, *self.A, self.kind, self.gain, b, r, x)
+        if blocks > 1:
+            cast(x, r)
+        kernel = _forward if forwards else _backward
+        parallel_for(kernel, blocks, 1, self.cuts, *self.A, self.kind, self.gain, b, r, x)
+
+
+@jit
+def _add_scaled(lo, hi, gain, r, x):
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        x[i] += gain[i] * r[i]
+
+
+@jit
+def _polynomial_step(lo, hi, a, r, q, h):
+    for i in range(np.uint64(lo), np.uint64(hi)):
+        h[i] = a * r[i] + q[i]
+
+
+class Jacobi:
+    """Damped Jacobi on one level, some sweeps before and some after the coarse correction."""
+
+    def __init__(self, A: tuple, d: np.ndarray, omega: float, ahead: int, back: int) -> None:
+        self.A, self.omega, self.ahead, self.back = A, omega, ahead, back
+        self.gain = (omega / np.where(d != 0, d, np.inf)).astype(A[2].dtype)
+
+    def before(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        """Relax from zero; write the iterate into x and its residual into r."""
+        x[:] = 0
+        self._relax(self.ahead, b, x, r)
+        residual(self.A, b, x, r)
+
+    def after(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        """Relax x; r is room to work in."""
+        self._relax(self.back, b, x, r)
+
+    def _relax(self, sweeps: int, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        for _ in range(sweeps):
+            residual(self.A, b, x, r)
+            parallel_for(_add_scaled, x.shape[0], GRAIN, self.gain, r, x)
+
+
+class Polynomial:
+    """``x += p(A) r`` on one level, some times before and after the coarse correction.
+
+    `coefficients` are those of p, the highest power first.
+    """
+
+    def __init__(self, A: tuple, coefficients: np.ndarray, ahead: int, back: int) -> None:
+        self.A, self.coefficients, self.ahead, self.back = A, coefficients, ahead, back
+
+    def before(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        """Relax from zero; write the iterate into x and its residual into r."""
+        x[:] = 0
+        self._relax(self.ahead, b, x, r)
+        residual(self.A, b, x, r)
+
+    def after(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        """Relax x; r is room to work in."""
+        self._relax(self.back, b, x, r)
+
+    def _relax(self, times: int, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> None:
+        for _ in range(times):
+            residual(self.A, b, x, r)
+            # Horner's rule.
+            h, q = np.zeros_like(r), np.zeros_like(r)
+            for a in self.coefficients.astype(r.dtype):
+                multiply(self.A, h, q)
+                parallel_for(_polynomial_step, r.shape[0], GRAIN, a, r, q, h)
+            x += h

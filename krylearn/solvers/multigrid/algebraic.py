@@ -65,6 +65,7 @@ class AlgebraicMultigrid(SplittingPreconditioner):
     """Base of algebraic multigrid; subclasses say how a level is coarsened."""
 
     name = "multigrid"
+    choice = ""
 
     def __init__(self, A: Any, *, cycle: str, sweeps: int, precision: str, max_levels: int,
                  max_coarse: int) -> None:  # fmt: skip
@@ -146,9 +147,15 @@ class AlgebraicMultigrid(SplittingPreconditioner):
     def _finish(self, level: Level) -> None:
         """Give a level what the cycle needs, in the precision of the cycle."""
         level.A = self._in_cycle(level.A, self._unit)
+        level.d = diagonal_at(level.A, level.middle)
         if level.P is not None:
             level.P, level.R = self._in_cycle(level.P), self._in_cycle(level.R)
-        level.smoother = GaussSeidel(level.A, level.middle, self._hermitian, self.sweeps)
+        level.smoother = self._smoother(level)
+
+    def _smoother(self, level: Level) -> Any:
+        sweeps = self.sweeps
+        return GaussSeidel(level.A, level.middle, self._hermitian, (True,) * sweeps,
+                           (False,) * sweeps)  # fmt: skip
 
     def _in_cycle(self, A: Any, unit: float = 1.0) -> tuple:
         if A[2].dtype == self.cycle_dtype:
