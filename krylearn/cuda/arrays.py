@@ -95,6 +95,11 @@ def as_tensor(value: Any) -> Any:
         tensor = torch.from_dlpack(value)
     if tensor.layout != torch.strided or not tensor.is_cuda:
         raise TypeError(f"a dense array on the device is needed, not {type(value).__name__}")
+    if tensor.device.index != torch.cuda.current_device():
+        raise ValueError(
+            f"an operand lies on cuda:{tensor.device.index}; work runs on the current device, "
+            f"cuda:{torch.cuda.current_device()}"
+        )
     return tensor.resolve_conj() if tensor.is_complex() else tensor
 
 
@@ -196,6 +201,8 @@ def vector_on_device(value: Any, dtype: np.dtype, name: str) -> Any:
 
     It shares memory with what the user has where that fits.
     """
+    if 0 in tuple(value.shape):
+        raise ValueError(f"{name} of shape {tuple(value.shape)} holds nothing to solve for")
     if simulated():
         from numba import cuda
 
@@ -210,7 +217,7 @@ def vector_on_device(value: Any, dtype: np.dtype, name: str) -> Any:
 
 
 def columns(X: Any) -> Any:
-    """Return a (k, n) array as an (n, k) one."""
+    """Return the transpose of a (k, n) array, in C order."""
     if simulated():
         return upload(download(X).T)
     return view(tensor_of(X).t().contiguous())

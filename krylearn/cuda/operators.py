@@ -6,6 +6,7 @@ sums of ``conj(x) @ out`` will be. Vectors are contiguous arrays on the device o
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,12 @@ class CudaOperator:
         sums = self._sums_of(blocks_for(self.shape[0]))
         vector.dot(log, x, out, sums)
         return sums
+
+    def fresh(self) -> CudaOperator:
+        """Return the operator with work arrays of its own: one for each solve and thread."""
+        new = copy.copy(self)
+        new._sums = None
+        return new
 
     def astype(self, dtype: Any) -> CudaOperator:
         """Return the operator with entries of another type; itself where that is its own."""

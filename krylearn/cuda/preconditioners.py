@@ -52,10 +52,11 @@ class CudaChebyshev(CudaOperator):
     symmetric = True
     positive_definite = True
 
-    def __init__(self, A: CudaOperator, scale: np.ndarray, coefficients: list) -> None:
+    def __init__(self, A: CudaOperator, scale: np.ndarray, coefficients: list,
+                 on_device: Any = None) -> None:  # fmt: skip
         super().__init__(A.shape, A.dtype)
         self._A, self._host, self._coefficients = A, scale, coefficients
-        self._scale = upload(scale.astype(A.dtype))
+        self._scale = upload(scale.astype(A.dtype)) if on_device is None else on_device
         self._work = [empty(A.shape[0], A.dtype) for _ in range(3)]
         self.captures = A.captures
 
@@ -66,6 +67,9 @@ class CudaChebyshev(CudaOperator):
         for keep, gain in steps:
             self._A.apply(log, d, q)
             vector.chebyshev_step(log, keep, gain, self._scale, q, rest, d, out)
+
+    def fresh(self):
+        return CudaChebyshev(self._A.fresh(), self._host, self._coefficients, self._scale)
 
     def astype(self, dtype):
         if np.dtype(dtype) == self.dtype:

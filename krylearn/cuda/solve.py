@@ -282,8 +282,8 @@ def _solve(loop: Callable, A: Any, b: Any, x0: Any, M: Any, method: str, limit: 
     if M is not None and M.dtype.kind == "c":
         dtype = np.result_type(dtype, np.complex64)
     setup = 0.0 if M is None else float(M.setup_seconds)
-    A = A.astype(dtype)
-    M = CudaIdentity((n, n), dtype) if M is None else M.astype(dtype)
+    A = A.astype(dtype).fresh()
+    M = CudaIdentity((n, n), dtype) if M is None else M.astype(dtype).fresh()
     B = arrays.vector_on_device(b, dtype, "b")
     count = B.shape[0]
     X = zeros(B.shape, dtype, "the solution")
