@@ -275,6 +275,31 @@ def test_methods_do_what_they_do_on_the_cpu(name):
 
 
 @runs
+@pytest.mark.parametrize("cycle, precision", [("V", "double"), ("W", "double"), ("V", "single")])
+def test_algebraic_multigrid(cycle, precision):
+    from krylearn.cuda.operators import never_stops
+
+    A = grid_operator(shape=(60, 70) if DEVICE else (5, 6)).tocsr()
+    more = {} if DEVICE else {"max_coarse": 3}
+    M = kl.ClassicalAMG(A, cycle=cycle, precision=precision, **more)
+    assert len(M.levels) >= 3
+    twin, rng = M.to("cuda"), np.random.default_rng(10)
+    assert twin.symmetric and twin.positive_definite and M.to("cpu") is M
+    x, y, b = rng.standard_normal((3, A.shape[0]))
+    out = arrays.empty(A.shape[0], np.float64)
+    products = []
+    for v, w in ((x, y), (y, x)):
+        twin.apply(never_stops(), arrays.upload(v), out)
+        products.append(host(out) @ w)
+    assert np.isclose(*products, rtol=1e-10 if precision == "double" else 1e-4)
+    if cycle == "W" and SIMULATED:
+        return
+    x, info = kl.cg(kl.to_cuda(A), kl.to_cuda(b), rtol=1e-6, M=twin)
+    assert info == 0 and np.linalg.norm(b - A @ host(x)) <= 1.001e-6 * np.linalg.norm(b)
+    assert info.iterations <= kl.cg(A, b, rtol=1e-6, M=M)[1].iterations + 2
+
+
+@runs
 @pytest.mark.parametrize("dtype", ["f4", "c8", "c16"])
 def test_types(dtype):
     A = grid_operator(dtype="f4" if dtype in ("f4", "c8") else "f8")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn import registry
 from krylearn.cuda import arrays
 from krylearn.cuda.arrays import download, empty, shared, upload
 from krylearn.cuda.operators import CudaOperator, never_stops
@@ -142,6 +143,8 @@ def _largest(A: CudaOperator, scale: np.ndarray, steps: int = 12) -> float:
 
 _BY_NAME: dict[str, Any] = {"jacobi": jacobi, "chebyshev": chebyshev}
 
+_SET_UP_ON_HOST = ("classical_amg", "smoothed_aggregation")
+
 
 def by_name(name: str, A: CudaOperator) -> Any:
     """Make the preconditioner `name` for a matrix on the device.
@@ -151,13 +154,16 @@ def by_name(name: str, A: CudaOperator) -> Any:
     ValueError
         If there is none of that name; the message says which there are.
     """
-    if name not in _BY_NAME:
-        raise ValueError(f"no preconditioner {name!r} on CUDA; there are {', '.join(_BY_NAME)}")
-    return _BY_NAME[name](A)
+    if name in _BY_NAME:
+        return _BY_NAME[name](A)
+    if name in _SET_UP_ON_HOST and hasattr(A, "to"):
+        return registry.preconditioner(name, A.to("cpu")).to("cuda")
+    known = ", ".join((*_BY_NAME, *_SET_UP_ON_HOST))
+    raise ValueError(f"no preconditioner {name!r} on CUDA; there are {known}")
 
 
 def moved(M: Any, device: str) -> Any:
-    """Return a `krylearn.Jacobi` or a `krylearn.Chebyshev` on 'cpu', itself, or on 'cuda'."""
+    """Return a preconditioner that has a twin on 'cuda' there, or itself for 'cpu'."""
     if device == "cpu":
         return M
     if device != "cuda":
@@ -165,6 +171,10 @@ def moved(M: Any, device: str) -> Any:
     arrays.require_cuda()
     if M.name == "jacobi":
         return CudaJacobi(M._scale)
+    if hasattr(M, "levels"):
+        from krylearn.cuda.multigrid import CudaMultigrid
+
+        return CudaMultigrid(M)
     from krylearn.cuda.operators import to_cuda
 
     steps = M.coefficients()

@@ -12,10 +12,12 @@ from krylearn.kernels.cuda.launch import BLOCKS, SIMULATED, THREADS, block_sum, 
 # Products that a block holds at a time.
 STAGE = 16 if SIMULATED else 2048
 _TURNS = STAGE // THREADS
+# What becomes of a product.
+DOT, PRODUCT, ADD, RESIDUAL = range(4)
 
 
 @jit
-def _apply(log, lanes, indptr, indices, data, x, y, sums):
+def _apply(log, lanes, mode, indptr, indices, data, x, b, y, sums):
     # Rows are short: were each read by a thread of its own, neighbouring threads would read far
     # apart. The block reads entries in their order into shared memory, where rows are summed
     # (Greathouse and Daga 2014, Efficient sparse matrix-vector multiplication on GPUs using the
@@ -64,10 +66,17 @@ def _apply(log, lanes, indptr, indices, data, x, y, sums):
             value = products[t]
             cuda.syncthreads()
         if lane == 0 and row < n:
-            y[row] = value
-            xy += np.conj(x[row]) * value
+            if mode == ADD:
+                y[row] += value
+            elif mode == RESIDUAL:
+                y[row] = b[row] - value
+            else:
+                y[row] = value
+            if mode == DOT:
+                xy += np.conj(x[row]) * value
         top = np.uint32(top + cuda.gridDim.x * rows)
-    block_sum(xy, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
+    if mode == DOT:
+        block_sum(xy, cuda.threadIdx.x, sums[cuda.blockIdx.x :])
 
 
 @jit
@@ -101,8 +110,28 @@ def blocks_for(n: int, lanes: int) -> int:
 
 def apply(log, lanes, indptr, indices, data, x, y, sums):
     """Do ``y = A @ x`` for a square A; sum ``conj(x) @ y``."""
-    launch(_apply, blocks_for(y.shape[0], lanes), THREADS, log, lanes, indptr, indices, data, x,
-           y, sums)  # fmt: skip
+    launch(_apply, blocks_for(y.shape[0], lanes), THREADS, log, lanes, DOT, indptr, indices, data,
+           x, y, y, sums)  # fmt: skip
+
+
+def product(log, lanes, indptr, indices, data, x, y):
+    """Do ``y = A @ x``; A need not be square."""
+    _queue(log, lanes, PRODUCT, indptr, indices, data, x, y, y)
+
+
+def add(log, lanes, indptr, indices, data, x, y):
+    """Do ``y += A @ x``."""
+    _queue(log, lanes, ADD, indptr, indices, data, x, y, y)
+
+
+def residual(log, lanes, indptr, indices, data, b, x, r):
+    """Do ``r = b - A @ x``."""
+    _queue(log, lanes, RESIDUAL, indptr, indices, data, x, b, r)
+
+
+def _queue(log, lanes, mode, indptr, indices, data, x, b, y):
+    launch(_apply, blocks_for(y.shape[0], lanes), THREADS, log, lanes, mode, indptr, indices, data,
+           x, b, y, log)  # fmt: skip
 
 
 def diagonal(log, indptr, indices, data, d):

@@ -55,6 +55,18 @@ def store(log, S, slot, sums):
 
 
 @jit
+def scale_to_one(log, T, unit, sums):
+    """Set ``T[0]``, which brings a vector to norm one, and ``T[1]``, which undoes it times unit."""
+    if log[STOP] != 0.0:
+        return
+    norm = math.sqrt(total(sums).real)
+    if cuda.threadIdx.x == 0:
+        usual = norm > 0.0 and norm < math.inf
+        T[0] = 1.0 / norm if usual else 1.0
+        T[1] = norm * unit if usual else unit
+
+
+@jit
 def cg_curvature(log, S, sums):
     if log[STOP] != 0.0:
         return

@@ -80,6 +80,18 @@ def _scale(log, S, alpha, x, y):
 
 
 @jit
+def _cast(log, S, alpha, x, y):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(x.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    a = S[alpha]
+    while i < n:
+        y[i] = y.dtype.type(a * x[i])
+        i = np.uint32(i + stride)
+
+
+@jit
 def _copy(log, x, y):
     if log[0] != 0.0:
         return
@@ -222,7 +234,7 @@ def _times(log, scale, r, out):
 
 
 @jit
-def _chebyshev_start(log, gain, scale, r, rest, d, out):
+def _chebyshev_start(log, gain, scale, r, rest, d, out, adds):
     if log[0] != 0.0:
         return
     n, stride = np.uint32(r.shape[0]), np.uint32(cuda.gridsize(1))
@@ -232,7 +244,7 @@ def _chebyshev_start(log, gain, scale, r, rest, d, out):
         rest[i] = r[i]
         t = g * scale[i] * r[i]
         d[i] = t
-        out[i] = t
+        out[i] = out[i] + t if adds else t
         i = np.uint32(i + stride)
 
 
@@ -365,6 +377,11 @@ def scale(log, S, alpha, x, y):
     _over(_scale, x.shape[0], log, S, alpha, x, y)
 
 
+def cast(log, S, alpha, x, y):
+    """Do ``y = alpha * x``, y being of another precision."""
+    _over(_cast, x.shape[0], log, S, alpha, x, y)
+
+
 def copy(log, x, y):
     """Do ``y = x``."""
     _over(_copy, x.shape[0], log, x, y)
@@ -415,9 +432,9 @@ def times(log, scale, r, out):
     _over(_times, r.shape[0], log, scale, r, out)
 
 
-def chebyshev_start(log, gain, scale, r, rest, d, out):
-    """Do ``rest = r; d = out = gain * scale * r``."""
-    _over(_chebyshev_start, r.shape[0], log, gain, scale, r, rest, d, out)
+def chebyshev_start(log, gain, scale, r, rest, d, out, add=False):
+    """Do ``rest = r; d = out = gain * scale * r``, or add that to `out`."""
+    _over(_chebyshev_start, r.shape[0], log, gain, scale, r, rest, d, out, add)
 
 
 def chebyshev_step(log, keep, gain, scale, q, rest, d, out):

@@ -220,6 +220,15 @@ class AlgebraicMultigrid(SplittingPreconditioner):
         level.smoother.before(b, x, r)
         level.smoother.after(b, x, r)
 
+    def to(self, device: str) -> Any:
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies.
+
+        On CUDA the cycle smooths by Chebyshev polynomials in place of Gauss-Seidel.
+        """
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
+
     # -- what it tells ---------------------------------------------------------------------
 
     @property
