@@ -156,6 +156,8 @@ for _name, _module, _class, _matrix, _summary in (
 ):  # fmt: skip
     register(_name, "preconditioner", f"solvers.multigrid.{_module}:{_class}", _matrix, _summary,
              needs_entries=True)  # fmt: skip
+register("multigrid", "preconditioner", "solvers.multigrid.multigrid:multigrid", "general",
+         "multigrid of the kind that suits A", needs_entries=True)  # fmt: skip
 
 for _name, _class, _looks_at, _summary in (
     ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),

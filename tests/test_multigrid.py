@@ -13,6 +13,7 @@ import krylearn as kl
 from krylearn.grid import Grid, GridOperator
 from krylearn.solvers.multigrid.axis import Axis, coarsen
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
 
 
@@ -178,6 +179,20 @@ def test_solid_cells_are_left_alone():
     assert np.all((M @ (1 - solid))[~mask.ravel()] == 0)
 
 
+def test_a_side_that_ties_nothing_is_no_division_by_zero():
+    grid = Grid((12, 13), centering="cell")
+    A = GridOperator.diffusion(grid, 1 + np.random.default_rng(0).random(grid.shape))
+    stack = A.stencil()
+    # Weak rows: nothing is left of the diagonal beyond the couplings at the low side.
+    diagonal = stack[0].copy()
+    diagonal[0] = sum(u[0] for u in stack[1] + [s for s in stack[2]]) * -1
+    B = GridOperator(grid, diagonal, stack[1])
+    for dtype in "fd":
+        x, info = kl.cg(B.astype(dtype), np.ones(156, dtype), rtol=1e-4,
+                        M=kl.GeometricMultigrid(B.astype(dtype)))  # fmt: skip
+        assert info == 0
+
+
 # -- as a preconditioner ---------------------------------------------------------------------------
 
 
@@ -234,3 +249,45 @@ def test_tiny_and_thin_grids():
             continue
         _, info = kl.cg(P.A, P.b, rtol=1e-9, M=kl.GeometricMultigrid(P.A))
         assert info == 0 or np.linalg.norm(P.b) < 1e-12, (shape, sides, cells)
+
+
+# -- the choice ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem, kind, why", [
+    (lambda: kl.problems.poisson((20, 20)), kl.GeometricMultigrid, "grid"),
+    (lambda: kl.problems.darcy((40, 40)), kl.GeometricMultigrid, "grid"),
+    (lambda: kl.problems.darcy((40, 40), coefficient="lognormal"), kl.GeometricMultigrid, "grid"),
+    (lambda: next(kl.problems.smoke((20, 20, 24), seed=1)), kl.GeometricMultigrid, "grid"),
+    (lambda: kl.problems.diffusion((40, 40), kind="anisotropic"), kl.GeometricMultigrid, "grid"),
+    (lambda: kl.problems.diffusion((40, 40), kind="inclusions"), kl.ClassicalAMG, "jump"),
+    (lambda: kl.problems.diffusion((40, 40), kind="walls"), kl.ClassicalAMG, "walls"),
+    (lambda: kl.problems.diffusion((40, 40), kind="rotated"), kl.ClassicalAMG, "matrix"),
+    (lambda: kl.problems.convection_diffusion((20, 20)), kl.ClassicalAMG, "Hermitian"),
+])  # fmt: skip
+def test_multigrid_chooses_and_says_why(problem, kind, why):
+    M = kl.multigrid(problem().A)
+    assert type(M) is kind and why in M.choice and M.choice in repr(M)
+    assert pickle.loads(pickle.dumps(M)).choice == M.choice
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 128)])
+def test_hard_cases_take_few_iterations(shape):
+    for most, options in (
+        (15, dict(kind="walls")), (20, dict(contrast=1e4)), (20, dict(contrast=1e6)),
+        (15, dict(kind="anisotropic", contrast=1e3)),
+    ):  # fmt: skip
+        P = kl.problems.diffusion(shape, seed=2, **options)
+        _, info = kl.cg(P.A, P.b, rtol=1e-8, M=kl.multigrid(P.A))
+        assert info == 0 and info.iterations <= most
+
+
+def test_a_coarsening_may_be_given():
+    A = kl.problems.poisson((20, 20)).A
+    assert type(kl.multigrid(A, coarsening="classical")) is kl.ClassicalAMG
+    assert type(kl.multigrid(A, np.ones((400, 1)))) is kl.SmoothedAggregation
+    assert type(kl.multigrid(A.tocsr(), coarsening="geometric")) is kl.GeometricMultigrid
+    with pytest.raises(ValueError, match="coarsening"):
+        kl.multigrid(A, coarsening="random")
+    with pytest.raises(ValueError, match="near-nullspace"):
+        kl.multigrid(A, np.ones((400, 1)), coarsening="geometric")

@@ -65,6 +65,7 @@ class AlgebraicMultigrid(SplittingPreconditioner):
     """Base of algebraic multigrid; subclasses say how a level is coarsened."""
 
     name = "multigrid"
+    # Why this one was chosen, where `multigrid` did.
     choice = ""
 
     def __init__(self, A: Any, *, cycle: str, sweeps: int, precision: str, max_levels: int,
@@ -255,6 +256,8 @@ class AlgebraicMultigrid(SplittingPreconditioner):
             lines.append(
                 f"  {depth:5d} {level.n:10d} {level.nnz:11d} {level.nnz / max(1, level.n):7.1f}"
             )
+        if self.choice:
+            lines.append(f"chosen because {self.choice}")
         return "\n".join(lines) + ">"
 
     __str__ = __repr__

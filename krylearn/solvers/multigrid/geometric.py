@@ -88,6 +88,7 @@ class GeometricMultigrid(Preconditioner):
     """
 
     name = "geometric_multigrid"
+    choice = ""
 
     def __init__(self, A, cycle="V", smoother="red_black", pre=1, post=1, omega=None,
                  precision="auto"):  # fmt: skip
@@ -295,6 +296,8 @@ class GeometricMultigrid(Preconditioner):
         ]
         for level, (shape, n) in enumerate(zip(h.shapes, size)):
             lines.append(f"{level:6d}  {'x'.join(map(str, shape)):>13}  {n:>10}")
+        if self.choice:
+            lines.append(f"chosen because {self.choice}")
         return "\n".join(lines) + ">"
 
 

@@ -128,14 +128,15 @@ class Packed:
 
     def _side(self, axis: int, side: int, tie: np.ndarray, transfers: list) -> np.ndarray:
         """Return what ties the coarse points next to a side to it."""
-        resistance = 1 / tie
+        held = tie > 0
+        resistance = np.divide(1, tie, out=np.zeros_like(tie), where=held)
         transfer = transfers[axis]
         if transfer is not None:
             way, links = transfer.sides[side], self.links[axis]
             for m in np.flatnonzero(way):
                 layer = links[(slice(None),) * axis + (slice(m, m + 1),)]
                 resistance += np.divide(way[m], layer, out=np.zeros_like(layer), where=layer > 0)
-        total = 1 / resistance
+        total = np.divide(1, resistance, out=np.zeros_like(tie), where=held)
         for d, other in enumerate(transfers):
             if d != axis and other is not None:
                 points, shares = (a.reshape(-1, 6) for a in other.tables[:2])

@@ -1,0 +1,136 @@
+"""Multigrid of the kind that suits an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from krylearn.grid.box import neighbour
+from krylearn.solvers.multigrid.aggregation import SmoothedAggregation
+from krylearn.solvers.multigrid.algebraic_multigrid import algebraic_multigrid
+from krylearn.solvers.multigrid.classical import ClassicalAMG
+from krylearn.solvers.multigrid.geometric import GeometricMultigrid
+
+__all__ = ["multigrid"]
+
+_KINDS: dict[str, Any] = {
+    "geometric": GeometricMultigrid,
+    "algebraic": algebraic_multigrid,
+    "classical": ClassicalAMG,
+    "aggregation": SmoothedAggregation,
+}
+# Links next to each other along an axis that differ more than this are a jump: linear values across
+# it are wrong, and a lattice takes twice the iterations of a coarsening that follows it.
+JUMP = 10.0
+# The share of links at a jump, or of solid cells in thin walls, that a lattice stands.
+RARE = 1e-4
+THIN = 0.1
+
+
+def multigrid(A, B=None, *, coarsening="auto", **options):
+    """Make a multigrid preconditioner of the kind that suits `A`.
+
+    Parameters
+    ----------
+    A : {GridOperator, sparse array, ndarray}, shape (n, n)
+    B : (n, k) array, optional
+        Near-nullspace vectors, such as the rigid motions of an elastic body.
+    coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
+        'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
+        thin walls cross it or it is not Hermitian: then the classical coarsening. For a matrix,
+        and with `B`, it is 'algebraic': what `algebraic_multigrid` chooses.
+    **options
+        Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
+
+    Returns
+    -------
+    M : GeometricMultigrid, ClassicalAMG or SmoothedAggregation
+        ``M.choice`` says why.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the class that is chosen; and if `coarsening` is unknown or does not take `B`.
+
+    References
+    ----------
+    Trottenberg, Oosterlee and Schueller (2001), Multigrid, chapter 7 and appendix A.
+
+    Examples
+    --------
+    >>> import krylearn as kl
+    >>> P = kl.problems.diffusion((64, 64), contrast=1e4, seed=1)
+    >>> M = kl.multigrid(P.A)
+    >>> type(M).__name__, M.choice
+    ('ClassicalAMG', 'coefficients jump from point to point')
+    >>> type(kl.multigrid(kl.problems.poisson((64, 64)).A)).__name__
+    'GeometricMultigrid'
+    """
+    if coarsening != "auto" and coarsening not in _KINDS:
+        raise ValueError(
+            f"coarsening must be 'auto' or one of {', '.join(_KINDS)}, not {coarsening!r}"
+        )
+    why = "the coarsening was given"
+    if coarsening == "auto":
+        coarsening, why = _suited(A, B)
+    if B is not None:
+        if coarsening in ("geometric", "classical"):
+            raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
+        options["B"] = B
+    M = _KINDS[coarsening](A, **options)
+    M.choice = f"{why}: {M.choice}" if M.choice else why
+    return M
+
+
+def _suited(A: Any, B: Any) -> tuple[str, str]:
+    """Return the coarsening that suits A, and why."""
+    if B is not None:
+        return "algebraic", "it takes B"
+    if not (hasattr(A, "grid") and hasattr(A, "_stack")):
+        return "algebraic", "A is a matrix"
+    why = lattice_fails(A)
+    if why:
+        return "classical", why
+    return "geometric", "A is an operator on a grid"
+
+
+def lattice_fails(A: Any) -> str:
+    """Return why a coarser lattice cannot stand for a grid operator; '' where it can.
+
+    Parameters
+    ----------
+    A : GridOperator
+    """
+    if not A.symmetric or len(A._stack) > 1 + A.grid.ndim:
+        return "A is not Hermitian"
+    links = A._stack[1:]
+    if A.dtype.kind == "c" and np.any(links.imag):
+        return "couplings are complex"
+    if np.any(links.real > 0):
+        return "couplings are positive"
+    if A.mask is not None and _thin(A.mask) > THIN:
+        return "thin walls cross the grid"
+    if not A._constant and _jumps(-links.real) > RARE:
+        return "coefficients jump from point to point"
+    return ""
+
+
+def _thin(mask: np.ndarray) -> float:
+    """Return the share of solid cells that have none behind them along some axis."""
+    thin = np.zeros(mask.shape, bool)
+    for axis in range(mask.ndim):
+        thin = thin | (neighbour(mask, axis, 0) & neighbour(mask, axis, 1))
+    solid = ~mask
+    return int((thin & solid).sum()) / max(1, int(solid.sum()))
+
+
+def _jumps(links: np.ndarray) -> float:
+    """Return the share of points whose two links along an axis differ by a jump."""
+    found = 0
+    for axis, k in enumerate(links):
+        ahead, behind = np.moveaxis(k, axis, 0)[1:-1], np.moveaxis(k, axis, 0)[:-2]
+        open_ = (ahead > 0) & (behind > 0)
+        jump = open_ & (np.maximum(ahead, behind) > JUMP * np.minimum(ahead, behind))
+        found += int(jump.sum())
+    return found / max(1, links[0].size)
