@@ -101,6 +101,17 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, 
     rest = Trainer(config).run(tmp_path / "cut", **quiet)
     assert (rest["l2"], rest["h1"], rest["curve"]) == (whole["l2"], whole["h1"], whole["curve"])
     assert rest["sha256"] == whole["sha256"]
+
+    def kill(line):
+        if line.startswith("epoch 20"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config).run(tmp_path / "killed", say=kill)
+    resumed = Trainer(config)
+    resumed.load(tmp_path / "killed" / "checkpoint.pt")
+    assert resumed.step == 10 * resumed.per_epoch
+    assert Trainer(config).run(tmp_path / "killed", **quiet)["sha256"] == whole["sha256"]
     config.rate = 1e-3
     with pytest.raises(ValueError, match="another configuration"):
         Trainer(config).run(tmp_path / "cut", **quiet)

@@ -245,9 +245,10 @@ class Trainer:
                 say(f"epoch {epoch}/{self.config.epochs}  loss {loss:.3e}  valid L2 {l2:.3e}  "
                     f"H1 {h1:.3e}  {pace * 1e3:.2f} ms a step, "
                     f"{(self.steps - self.step) * pace:.0f} s left")  # fmt: skip
+                self.save(checkpoint)  # what is killed loses no more than these epochs
             if self.seconds - before > seconds:
+                self.save(checkpoint)
                 break
-        self.save(checkpoint)
         return self.finish(folder) if self.step == self.steps else None
 
     def finish(self, folder: Path) -> dict[str, Any]:
