@@ -300,6 +300,47 @@ def test_algebraic_multigrid(cycle, precision):
 
 
 @runs
+def test_hierarchies_of_pyamg():
+    pyamg = pytest.importorskip("pyamg")
+    A = grid_operator(shape=(60, 70) if DEVICE else (5, 6)).tocsr()
+    M = kl.from_pyamg(pyamg.ruge_stuben_solver(A, **({} if DEVICE else {"max_coarse": 3})))
+    b = np.random.default_rng(12).standard_normal(A.shape[0])
+    x, info = kl.cg(kl.to_cuda(A), kl.to_cuda(b), rtol=1e-6, M=M.to("cuda"))
+    assert info == 0 and np.linalg.norm(b - A @ host(x)) <= 1.001e-6 * np.linalg.norm(b)
+    assert info.iterations <= kl.cg(A, b, rtol=1e-6, M=M)[1].iterations + 2
+
+
+@runs
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16"])
+@pytest.mark.parametrize("boundary, shape", [
+    ("dirichlet", (5, 4, 6)), (("neumann", ("neumann", "dirichlet")), (5, 7)), ("dirichlet", (9,)),
+])  # fmt: skip
+def test_fast_poisson(boundary, shape, dtype):
+    A = kl.GridOperator.diffusion(kl.Grid(shape, boundary=boundary), dtype=np.dtype(dtype))
+    A = A.astype(np.dtype(dtype))
+    x = random(np.random.default_rng(11), A.shape[0], dtype)
+    b = (A.tocsr() @ x).astype(dtype)
+    rtol = 1e-5 if dtype == "f4" else 1e-12
+    y, info = kl.fast_poisson(kl.to_cuda(A), kl.to_cuda(b), rtol=rtol)
+    assert info == 0 and info.iterations <= 2 and info.matvecs >= info.iterations
+    assert np.linalg.norm(x - host(y)) <= 1e3 * rtol * np.linalg.norm(x)
+    y, again = kl.cg(kl.to_cuda(A), kl.to_cuda(b), rtol=rtol, M=kl.FastPoisson(A).to("cuda"))
+    assert again == 0 and again.iterations <= 3
+
+
+@runs
+def test_fast_poisson_refuses():
+    singular = kl.GridOperator.diffusion(kl.Grid((4, 5), boundary="neumann"))
+    x, info = kl.fast_poisson(kl.to_cuda(singular), kl.to_cuda(np.ones(20)))
+    assert info != 0 and info.reason is kl.Reason.SINGULAR
+    periodic = kl.GridOperator.diffusion(kl.Grid((4, 5), boundary="periodic"), reaction=1.0)
+    with pytest.raises(ValueError, match="periodic axis is no real matrix"):
+        kl.fast_poisson(kl.to_cuda(periodic), kl.to_cuda(np.ones(20)))
+    x, info = kl.solve(periodic, np.ones(20), device="cuda")
+    assert info == 0 and info.method == "cg" and np.allclose(x, 1.0)
+
+
+@runs
 @pytest.mark.parametrize("dtype", ["f4", "c8", "c16"])
 def test_types(dtype):
     A = grid_operator(dtype="f4" if dtype in ("f4", "c8") else "f8")
@@ -418,7 +459,8 @@ def test_solve_chooses_and_moves():
     b = np.random.default_rng(8).standard_normal(A.shape[0])
     x, info = kl.solve(A, b, device="cuda", rtol=1e-6)
     assert info == 0 and isinstance(x, np.ndarray) and "CUDA" in info.choice
-    assert info.method == "cg" and np.linalg.norm(b - A @ x) <= 1.001e-6 * np.linalg.norm(b)
+    assert info.method == "fast_poisson"
+    assert np.linalg.norm(b - A @ x) <= 1.001e-6 * np.linalg.norm(b)
     scaled = (sp.diags_array(1.0 + np.arange(len(b)) % 4) @ convection().tocsr()).tocsr()
     x, info = kl.solve(kl.to_cuda(scaled), kl.to_cuda(b), rtol=1e-6, restart=8)
     assert info == 0 and info.method == "gmres+jacobi"

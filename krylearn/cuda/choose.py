@@ -27,6 +27,10 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
     A = matrix_like(A)
     if x0 is not None and not isinstance(x0, str) and not lies_on_cuda(x0):
         x0 = to_cuda(x0)
+    if method == "auto" and isinstance(M, str) and M == "auto" and isinstance(A, CudaGridOperator):
+        x, info = _on_a_box(A, b, x0, options)
+        if info is not None and info.converged:
+            return _to_host(x) if from_host else x, info
     if method == "auto":
         if chosen is None:
             chosen, why = _rule(A)
@@ -52,6 +56,19 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
         label = "minres"
     info.method, info.choice = label, f"{why}; on CUDA"
     return _to_host(x) if from_host else x, info
+
+
+def _on_a_box(A: Any, b: Any, x0: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Solve by fast transforms; return (None, None) where A is not separable."""
+    from krylearn.solvers.direct.fast_poisson import fast_poisson
+
+    common = {key: options[key] for key in ("rtol", "atol", "maxiter", "callback")}
+    try:
+        x, info = fast_poisson(A, b, x0, **common)
+    except (ValueError, ArithmeticError, MemoryError):
+        return None, None
+    info.choice = f"A is separable on a box of {' x '.join(map(str, A.grid.shape))}; on CUDA"
+    return x, info
 
 
 def _rule(A: Any) -> tuple[str, str]:

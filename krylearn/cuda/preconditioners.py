@@ -143,7 +143,7 @@ def _largest(A: CudaOperator, scale: np.ndarray, steps: int = 12) -> float:
 
 _BY_NAME: dict[str, Any] = {"jacobi": jacobi, "chebyshev": chebyshev}
 
-_SET_UP_ON_HOST = ("classical_amg", "smoothed_aggregation")
+_SET_UP_ON_HOST = ("fast_poisson", "classical_amg", "smoothed_aggregation")
 
 
 def by_name(name: str, A: CudaOperator) -> Any:
@@ -169,8 +169,12 @@ def moved(M: Any, device: str) -> Any:
     if device != "cuda":
         raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
     arrays.require_cuda()
-    if M.name == "jacobi":
+    if getattr(M, "name", "") == "jacobi":
         return CudaJacobi(M._scale)
+    if hasattr(M, "shape_of_box"):
+        from krylearn.cuda.fast_poisson import CudaFastPoisson
+
+        return CudaFastPoisson(M)
     if hasattr(M, "levels"):
         from krylearn.cuda.multigrid import CudaMultigrid
 

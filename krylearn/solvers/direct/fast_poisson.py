@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from krylearn.interface import solve_with
-from krylearn.operators import Preconditioner
+from krylearn.cuda.arrays import dtype_of, lies_on_cuda
+from krylearn.interface import solve_dtype, solve_with
+from krylearn.operators import Preconditioner, matrix_like
 from krylearn.solvers.direct.refinement import refine, refine_with
 from krylearn.solvers.direct.separable import Axis, separate
 from krylearn.solvers.direct.transforms import Transforms, diagonalise
@@ -154,6 +155,12 @@ class FastPoisson(Preconditioner):
         out[:] = x.ravel()
         return out
 
+    def to(self, device: str) -> Any:
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies."""
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
+
     def _matvec(self, x):
         # scipy hands over what its caller has; a complex vector has two real parts.
         if np.iscomplexobj(x) and self.dtype.kind != "c":
@@ -226,6 +233,15 @@ def fast_poisson(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, ca
     (True, 1)
     """
     settings = dict(rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
+    if lies_on_cuda(A) or lies_on_cuda(b):
+        A = matrix_like(A)
+        if M is None and hasattr(A, "to"):
+            dtype = solve_dtype(A.dtype, dtype_of(b))
+            M = FastPoisson(A.to("cpu").astype(dtype)).to("cuda")
+        if not hasattr(M, "shape_of_box"):
+            raise ValueError("fast_poisson takes a FastPoisson for M, and needs the entries of A")
+        loop = refine_with(M.singular)
+        return solve_with(loop, A, b, x0, method="fast_poisson", M=M, **settings)
     if M is not None:
         if not isinstance(M, FastPoisson):
             raise ValueError("fast_poisson takes a FastPoisson for M, and no other")

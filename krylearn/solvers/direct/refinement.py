@@ -26,6 +26,10 @@ def refine(s: Solve, singular: bool = False) -> None:
     singular : bool
         A is known to be singular, so that a residual which stays is no matter of rounding.
     """
+    if s.on_cuda:
+        from krylearn.solvers.krylov import device
+
+        return device.refine(s, singular)
     z = s.empty()
     while s.unsolved():
         rnorm, last = s.rnorm, math.inf

@@ -231,6 +231,7 @@ class Transforms:
                 self._vectors.append((d, axis.vectors.astype(single)))
             elif axis.kind in ("dst", "dct"):
                 together.setdefault((axis.kind, axis.type), []).append(d)
+        self.axes = axes
         self._quick = [(*key, tuple(ds)) for key, ds in together.items()]
         self._periodic = tuple(d for d, axis in enumerate(axes) if axis.kind == "fft")
         self.halved = self._periodic[-1] if self._periodic and self.dtype.kind != "c" else None
@@ -259,3 +260,33 @@ class Transforms:
         for d, Q in reversed(self._vectors):
             y = _multiply(Q, y, d)
         return y
+
+
+def matrices(plan: Transforms) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """Return the matrices of the forward and the backward transform of each axis.
+
+    Axes that are alike share theirs; it is None where an axis is left alone.
+
+    Raises
+    ------
+    ValueError
+        If an axis is periodic, whose transform is complex.
+    """
+    made: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+    pairs: list[tuple[np.ndarray, np.ndarray] | None] = []
+    for axis, n in zip(plan.axes, plan.shape):
+        if axis.kind == "fft":
+            raise ValueError("the transform of a periodic axis is no real matrix")
+        if axis.kind == "none":
+            pairs.append(None)
+        elif axis.vectors is not None:
+            same = [p for p in pairs if p is not None and np.array_equal(p[1], axis.vectors)]
+            pairs.append(same[0] if same else (np.ascontiguousarray(axis.vectors.T), axis.vectors))
+        else:
+            key = axis.kind, axis.type, n
+            if key not in made:
+                unit = np.eye(n)
+                made[key] = (_along(axis.kind, axis.type, unit, (0,)),
+                             _along(axis.kind, axis.type, unit, (0,), inverse=True))  # fmt: skip
+            pairs.append(made[key])
+    return pairs

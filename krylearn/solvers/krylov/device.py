@@ -11,6 +11,7 @@ is a `krylearn.cuda.solve.CudaSolve`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -313,3 +314,23 @@ def _correct(s: Any, V: Any, Z: Any, y: Any, buffer: Any) -> None:
         s.precond_applies += 1
         s.M.apply(go, update, buffer)
         vector.axpy(go, s.S, on.ONE, buffer, s.x)
+
+
+def refine(s: Any, singular: bool) -> None:
+    """Iterative refinement: so few steps that the host may look at each."""
+    from krylearn.solvers.direct.refinement import USEFUL, negligible
+
+    go, z = never_stops(), s.empty()
+    while s.unsolved():
+        rnorm, last = s.rnorm, math.inf
+        while s.running(rnorm) and rnorm <= USEFUL * last:
+            last = rnorm
+            s.precond_applies += 1
+            s.M.apply(go, s.r, z)
+            vector.axpy(go, s.S, on.ONE, z, s.x)
+            rnorm = s.residual()
+            s.step(rnorm)
+        if last <= rnorm < math.inf:
+            vector.axpy(go, s.S, on.MINUS_ONE, z, s.x)
+    if singular and s.reason is Reason.STAGNATED and not negligible(s):
+        s.reason = Reason.SINGULAR
