@@ -497,6 +497,7 @@ def test_refusals(make):
 def test_refusals_of_one():
     A = poisson(10, 10)
     for wrong, word in ((dict(B=np.ones(7)), "B has shape"), (dict(B=np.full(100, np.nan)), "NaN"),
+                        (dict(B=np.full(100, 1j)), "complex"),
                         (dict(block_size=7), "block_size"), (dict(omega=3), "omega")):  # fmt: skip
         with pytest.raises(ValueError, match=word):
             kl.SmoothedAggregation(A, **wrong)

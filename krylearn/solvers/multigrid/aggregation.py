@@ -106,6 +106,8 @@ class SmoothedAggregation(AlgebraicMultigrid):
 
     def _numeric(self, A):
         B = np.ones((A.shape[0], 1)) if self.B is None else self.B
+        if np.iscomplexobj(B) and self.dtype.kind != "c":
+            raise ValueError("B is complex and A is real; make A complex")
         self._B, self._size = np.ascontiguousarray(B, self.dtype), self.block_size
         super()._numeric(A)
 
