@@ -12,6 +12,8 @@ from krylearn.kernels.vector import axpy, subtract
 
 # A residual that a correction does not make this much smaller has reached rounding level.
 USEFUL = 0.5
+# A first correction that leaves this much of it will not be followed by many better ones.
+SLOW = 0.9
 
 
 def refine(s: Solve, singular: bool = False) -> None:
@@ -32,7 +34,8 @@ def refine(s: Solve, singular: bool = False) -> None:
         return device.refine(s, singular)
     z = s.empty()
     while s.unsolved():
-        rnorm, last = s.rnorm, math.inf
+        start = rnorm = s.rnorm
+        last = math.inf
         while s.running(rnorm) and rnorm <= USEFUL * last:
             last = rnorm
             axpy(1.0, s.precondition(s.r, z), s.x)
@@ -41,6 +44,8 @@ def refine(s: Solve, singular: bool = False) -> None:
             s.step(rnorm)
         if last <= rnorm < math.inf:
             axpy(-1.0, z, s.x)
+        if SLOW * start < rnorm < math.inf and s.iterations < s.maxiter:
+            s.breakdown(Reason.STAGNATED, rnorm)
     if singular and s.reason is Reason.STAGNATED and not negligible(s):
         s.reason = Reason.SINGULAR
 
