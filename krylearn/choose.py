@@ -24,11 +24,15 @@ MULTIGRID = {2: 4_000, 3: 50_000}
 # below so many GMRES with ILU(0) is quicker than with aggregates;
 AGGREGATES = {2: 2_000, 3: 100_000}
 # up to so many sparse LU is worth a try where iterations fail;
-FACTORISED = {2: 100_000, 3: 20_000}
+FACTORISED = {2: 100_000, 3: 40_000}
+# up to so many before multigrid, in any case;
+SOON = 5_000
 # up to so many it beats MINRES for indefinite matrices.
 INDEFINITE = {2: 60_000, 3: 2_000}
 # Coefficients that differ more from place to place than this jump, for geometric multigrid.
 JUMP = 100.0
+# Share of positive couplings from which those of one sign no longer tell the whole.
+MIXED = 0.2
 # Iterations after which an attempt gives way to the next.
 PATIENCE = 100
 # Other outcomes are answers: there is none, or somebody wanted to stop.
@@ -115,7 +119,10 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
             story.append(f"{attempt.label} did not work: {error}")
         else:
             answers.append((x, info))
-            if info.reason not in _FAILED or _users_limit(info, maxiter):
+            # That A is singular a direct method knows, an iterative one suspects.
+            suspected = info.reason is Reason.SINGULAR and _iterative(attempt.method)
+            failed = info.reason in _FAILED or suspected
+            if not failed or _users_limit(info, maxiter):
                 break
             if not last:
                 story.append(f"{attempt.label} ended as {info.reason.name.lower()}")
@@ -254,11 +261,15 @@ def _sparse(A: Any, n: int) -> list[Attempt]:
         return [Attempt("minres", None, why, 20 * PATIENCE if rescue else None), *rescue]
     why = f"{size} is Hermitian with a positive diagonal"
     small = Attempt("cg", "ic0", why, PATIENCE)
-    smooth = _smooth(A)
-    if n < MULTIGRID[kind]:
-        return [small, *rescue, *_multigrid("ic0 was slow", smooth), minres]
     patient = Attempt("cg", "ic0", "incomplete factors serve any such matrix")
-    return [*_multigrid(why, smooth), *rescue, patient, minres]
+    if _mixed(A):
+        # Several unknowns a node, as in elasticity, whose rigid motions nobody has told.
+        small = Attempt("cg", "ic0", f"{why}; couplings have either sign", 4 * PATIENCE)
+        return [small, *rescue, *_multigrid("ic0 was slow", A), patient, minres]
+    if n < MULTIGRID[kind]:
+        soon = rescue if n <= SOON else []
+        return [small, *soon, *_multigrid("ic0 was slow", A), patient, *rescue, minres]
+    return [*_multigrid(why, A), *rescue, patient, minres]
 
 
 def _unsymmetric(why: str, n: int, kind: int, diagonal: bool, rescue: list[Attempt]
@@ -272,16 +283,26 @@ def _unsymmetric(why: str, n: int, kind: int, diagonal: bool, rescue: list[Attem
             Attempt("gmres", suited, "a longer restart", None, dict(restart=200))]  # fmt: skip
 
 
-def _multigrid(why: str, smooth: bool) -> list[Attempt]:
+def _multigrid(why: str, A: Any) -> list[Attempt]:
     """Return multigrid-CG in the forms that there are, the likeliest first."""
     found = []
-    if smooth:
-        why += ", and couples neighbours on a grid"
-        found = _known(Attempt("cg", "geometric_multigrid", why, PATIENCE // 2))
-    return found + _known(
-        Attempt("cg", "smoothed_aggregation", f"{why}, and is large", PATIENCE),
-        Attempt("cg", "classical_amg", "interpolation that follows strong couplings", PATIENCE),
-    )
+    if _smooth(A):
+        on_grid = f"{why}, and couples neighbours on a grid"
+        found = _known(Attempt("cg", "geometric_multigrid", on_grid, PATIENCE // 2))
+    aggregates = Attempt("cg", "smoothed_aggregation", f"{why}; aggregates are quickly made",
+                         PATIENCE)  # fmt: skip
+    classical = Attempt("cg", "classical_amg", f"{why}; interpolation follows strong couplings",
+                        PATIENCE)  # fmt: skip
+    return found + _known(aggregates, classical)
+
+
+def _mixed(A: Any) -> bool:
+    """Return whether much of a sparse matrix is positive off the diagonal."""
+    if hasattr(A, "grid") or A.dtype.kind not in "biuf":
+        return False
+    size, diagonal = float(np.abs(A.data).sum()), float(np.abs(A.diagonal()).sum())
+    positive = (float(A.data.sum(dtype=float)) + size) / 2 - diagonal
+    return positive > MIXED * (size - diagonal)
 
 
 def _smooth(A: Any) -> bool:
@@ -293,7 +314,7 @@ def _smooth(A: Any) -> bool:
         return False
     for couplings in A._stack[1 : 1 + A.grid.ndim]:
         size = np.abs(couplings)
-        if size.max() > JUMP * size[size > 0].min(initial=np.inf):
+        if size.max() > JUMP * np.min(size, where=size > 0, initial=np.inf):
             return False
     return True
 

@@ -136,6 +136,23 @@ def test_large_systems(everything_is_large):
     assert chosen(P.A, P.b).method == "gmres+smoothed_aggregation"
 
 
+def test_couplings_of_either_sign():
+    P = kl.problems.elasticity((50, 50), seed=1)
+    assert P.A.shape[0] > choose.SOON
+    info = chosen(P.A, P.b)
+    assert info == 0 and info.method == "cg+ic0" and "either sign" in info.choice
+
+
+def test_what_gmres_takes_for_singular_is_tried_otherwise():
+    # Incomplete factors of this matrix are huge, so that GMRES in single precision gives up.
+    line = sp.diags_array([1.0, -1.0, 1e3], offsets=[1, 0, -1], shape=(4, 4)).tolil()
+    line[0, 3], line[3, 0] = 1e3, 1.0
+    hold = sp.diags_array([1e-3], offsets=[4], shape=(32, 32))
+    A = sp.csr_array(sp.block_diag([line] * 8) + hold, dtype=np.float32)
+    x, info = kl.solve(A, example_vector(32, "f"), rtol=1e-4)
+    assert info == 0
+
+
 def test_multigrid_that_fails_is_followed(everything_is_large, monkeypatch):
     def refuse(A):
         raise np.linalg.LinAlgError("no levels today")

@@ -123,7 +123,7 @@ def _figures(row: dict[str, Any]) -> list[str]:
     if row.get("work_units") is not None:
         found.append(f"{row['method']}: the solve takes {row['work_units']:.1f} products with A "
                      "(textbook multigrid: under 10, to the discretisation error)")  # fmt: skip
-    if row.get("memory_ratio") is not None and row.get("work_units") is not None:
+    if row.get("memory_ratio") is not None and row["operator_bytes"] > 1e6:
         found.append(f"{row['method']}: at its peak {row['memory_ratio']:.2f} times the memory of "
                      f"operator ({size(row['operator_bytes'])}) and preconditioner "
                      f"({size(row['held_bytes'])})")  # fmt: skip

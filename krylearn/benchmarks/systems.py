@@ -54,10 +54,10 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
     ----------
     spec : dict
         One of ``family`` (a function of `krylearn.problems`, with its arguments), ``example``
-        (a matrix that pyamg installs), ``file`` (Matrix Market) or ``stencil`` (a shape: the
-        3-, 5- or 7-point Laplacian). ``rhs`` is 'ones' (b = A @ ones), 'random', what else the
-        family knows, or absent: then the family's own, or random. ``systems``, how many of a
-        family `load_problems` makes, is left aside here.
+        (a matrix that pyamg installs; with ``symmetrise`` without rounding errors), ``file``
+        (Matrix Market) or ``stencil`` (a shape: the 3-, 5- or 7-point Laplacian). ``rhs`` is
+        'ones' (b = A @ ones), 'random', what else the family knows, or absent: then the family's
+        own, or random. ``systems``, how many of a family `load_problems` makes, is left aside.
     small : bool
         Something of the kind with few unknowns, on which code is compiled and warmed up.
 
@@ -83,6 +83,8 @@ def load_problem(spec: dict[str, Any], small: bool = False) -> Loaded:
 
         example = load_example(spec["example"])
         A = _corner(example["A"], small)
+        if spec.get("symmetrise"):
+            A = (A + A.conj().T) / 2
         if "B" in example and example["B"].shape[1] > 1:
             near = example["B"][: A.shape[0]]
     elif "file" in spec:

@@ -69,6 +69,7 @@ def separate(A: Any) -> list[Axis]:
         if A.mask is not None:
             raise NotSeparable("a mask cuts the box")
         shape, periodic = A.grid.shape, A.grid.periodic
+        _require_likely(A._stack[1 : 1 + A.grid.ndim])
         stack = with_lower(A._stack, A.grid.ndim)
         weights = [weights_along(A.grid, d) for d in range(A.grid.ndim)]
     else:
@@ -85,6 +86,20 @@ def separate(A: Any) -> list[Axis]:
         Axis(wraps, *(_spread(v, n) for v in line))
         for line, n, wraps in zip(lines, shape, periodic)
     ]
+
+
+def _require_likely(upper: np.ndarray) -> None:
+    """Refuse, from a few points, couplings that are no product of one factor for each axis."""
+    places = [np.unique(np.linspace(0, n - 1, 6).astype(int)) for n in upper.shape[1:]]
+    for axis, values in enumerate(upper):
+        few = np.moveaxis(values[np.ix_(*places)], axis, 0).reshape(len(places[axis]), -1)
+        size = np.abs(few)
+        few = few / (size.max() or 1)
+        largest = np.unravel_index(np.argmax(size), few.shape)
+        product = np.outer(few[:, largest[1]], few[largest[0]])
+        error = np.abs(few * few[largest] - product).max()
+        if not error <= 256 * np.finfo(few.dtype).eps:
+            raise NotSeparable("couplings vary from line to line")
 
 
 def weights_along(grid: Grid, axis: int) -> np.ndarray:
