@@ -29,8 +29,6 @@ FACTORISED = {2: 100_000, 3: 40_000}
 SOON = 5_000
 # up to so many it beats MINRES for indefinite matrices.
 INDEFINITE = {2: 60_000, 3: 2_000}
-# Coefficients that differ more from place to place than this jump, for geometric multigrid.
-JUMP = 100.0
 # Share of positive couplings from which those of one sign no longer tell the whole.
 MIXED = 0.2
 # Iterations after which an attempt gives way to the next.
@@ -154,6 +152,8 @@ def _try(attempt: Attempt, A: Any, b: Any, M: Any, settings: dict[str, Any], las
     if attempt.M is not None:
         try:
             M = registry.preconditioner(attempt.M, A)
+            if getattr(M, "choice", ""):
+                story.append(f"{attempt.M} is {type(M).__name__}: {M.choice}")
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
             if not last or not ours:  # whoever names a preconditioner wants this one or an error
                 raise
@@ -265,11 +265,11 @@ def _sparse(A: Any, n: int) -> list[Attempt]:
     if _mixed(A):
         # Several unknowns a node, as in elasticity, whose rigid motions nobody has told.
         small = Attempt("cg", "ic0", f"{why}; couplings have either sign", 4 * PATIENCE)
-        return [small, *rescue, *_multigrid("ic0 was slow", A), patient, minres]
+        return [small, *rescue, *_multigrid("ic0 was slow"), patient, minres]
     if n < MULTIGRID[kind]:
         soon = rescue if n <= SOON else []
-        return [small, *soon, *_multigrid("ic0 was slow", A), patient, *rescue, minres]
-    return [*_multigrid(why, A), *rescue, patient, minres]
+        return [small, *soon, *_multigrid("ic0 was slow"), patient, *rescue, minres]
+    return [*_multigrid(why), *rescue, patient, minres]
 
 
 def _unsymmetric(why: str, n: int, kind: int, diagonal: bool, rescue: list[Attempt]
@@ -277,23 +277,18 @@ def _unsymmetric(why: str, n: int, kind: int, diagonal: bool, rescue: list[Attem
     """Return what to try for a matrix that is not Hermitian."""
     suited, short = "ilu0" if diagonal else None, dict(restart=40)
     incomplete = Attempt("gmres", suited, why, 1, short)
-    aggregates = _known(Attempt("gmres", "smoothed_aggregation", why, 1, short)) * diagonal
-    first = [incomplete, *aggregates] if n < AGGREGATES[kind] else [*aggregates, incomplete]
+    aggregates = Attempt("gmres", "smoothed_aggregation", why, 1, short)
+    first = [incomplete, aggregates] if n < AGGREGATES[kind] else [aggregates, incomplete]
+    first = first if diagonal else [incomplete]
     return [*first, *rescue, Attempt("bicgstab", suited, "it needs no restart", 10 * PATIENCE),
             Attempt("gmres", suited, "a longer restart", None, dict(restart=200))]  # fmt: skip
 
 
-def _multigrid(why: str, A: Any) -> list[Attempt]:
-    """Return multigrid-CG in the forms that there are, the likeliest first."""
-    found = []
-    if _smooth(A):
-        on_grid = f"{why}, and couples neighbours on a grid"
-        found = _known(Attempt("cg", "geometric_multigrid", on_grid, PATIENCE // 2))
-    aggregates = Attempt("cg", "smoothed_aggregation", f"{why}; aggregates are quickly made",
-                         PATIENCE)  # fmt: skip
-    classical = Attempt("cg", "classical_amg", f"{why}; interpolation follows strong couplings",
-                        PATIENCE)  # fmt: skip
-    return found + _known(aggregates, classical)
+def _multigrid(why: str) -> list[Attempt]:
+    """Return multigrid-CG of the kind that suits, and of one that stands more."""
+    return [Attempt("cg", "multigrid", why, PATIENCE),
+            Attempt("cg", "classical_amg", "interpolation that follows strong couplings",
+                    2 * PATIENCE)]  # fmt: skip
 
 
 def _mixed(A: Any) -> bool:
@@ -303,26 +298,6 @@ def _mixed(A: Any) -> bool:
     size, diagonal = float(np.abs(A.data).sum()), float(np.abs(A.diagonal()).sum())
     positive = (float(A.data.sum(dtype=float)) + size) / 2 - diagonal
     return positive > MIXED * (size - diagonal)
-
-
-def _smooth(A: Any) -> bool:
-    """Return whether A is a grid operator that a coarser lattice can stand for.
-
-    Walls and inclusions that end between its points want another coarsening.
-    """
-    if not hasattr(A, "grid") or A.mask is not None:
-        return False
-    for couplings in A._stack[1 : 1 + A.grid.ndim]:
-        size = np.abs(couplings)
-        if size.max() > JUMP * np.min(size, where=size > 0, initial=np.inf):
-            return False
-    return True
-
-
-def _known(*attempts: Attempt) -> list[Attempt]:
-    """Return those whose preconditioner is registered."""
-    names = {entry.name for entry in registry.entries("preconditioner")}
-    return [attempt for attempt in attempts if attempt.M is None or attempt.M in names]
 
 
 def _traits(A: Any) -> tuple[bool, bool | None, float, int]:
