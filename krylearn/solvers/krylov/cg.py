@@ -75,7 +75,7 @@ def _cg(s: Solve) -> None:
         return device.cg(s)
     if isinstance(s.A, CSROperator) and s.M.identity and s.n <= SMALL:
         return _cg_small(s, s.A)
-    if isinstance(s.A, GridAdapter) and s.M.identity and s.A.stencil and s.A.stencil.fuses:
+    if isinstance(s.A, GridAdapter) and s.A.stencil and s.A.stencil.fuses:
         return _cg_fused(s, s.A.stencil)
     x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
     while s.unsolved():
@@ -92,10 +92,12 @@ def _cg(s: Solve) -> None:
                 s.breakdown(Reason.INDEFINITE, pq)
                 break
             rnorm = step(rz / pq, p, q, x, r)
+            s.step(rnorm)
+            if not s.running(rnorm):
+                break
             z = s.precondition(r, buffer)
             rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
             axpby(1.0, z, rz / previous, p)
-            s.step(rnorm)
 
 
 def _cg_small(s: Solve, A: CSROperator) -> None:
@@ -124,24 +126,34 @@ def _cg_small(s: Solve, A: CSROperator) -> None:
 
 
 def _cg_fused(s: Solve, A: Stencil) -> None:
-    """The loop of `_cg` without M, in two passes over memory an iteration; x lags by a step."""
+    """The loop of `_cg`, in two passes over memory an iteration beside M; x lags by a step."""
     x, p = s.x, s.empty()
+    buffer = p if s.M.identity else s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
+        z = s.precondition(r, buffer)
+        rz = rnorm**2 if z is r else dot(r, z).real
         p[:] = 0
         alpha = beta = 0.0
         while s.running(rnorm):
-            pq = A.direction(alpha, beta, r, p, x).real
+            pq = A.direction(alpha, beta, z, p, x).real
             alpha = 0.0
             s.matvecs += 1
+            if not rz > 0.0:
+                s.breakdown(Reason.INDEFINITE_M, rz)
+                break
             if not pq > 0.0:
                 s.breakdown(Reason.INDEFINITE, pq)
                 break
-            previous, alpha = rnorm, rnorm**2 / pq
+            alpha = rz / pq
             rnorm = A.descend(alpha, p, r)
-            beta = (rnorm / previous) ** 2
             if s.callback is not None:
                 axpy(alpha, p, x)
                 alpha = 0.0
             s.step(rnorm)
+            if not s.running(rnorm):
+                break
+            z = s.precondition(r, buffer)
+            rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
+            beta = rz / previous
         axpy(alpha, p, x)

@@ -16,6 +16,7 @@ from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.hierarchy import build, v_cycle
 from krylearn.solvers.multigrid.levels import Variable, pointwise
 from krylearn.solvers.multigrid.packed import packed, rows_of
+from krylearn.solvers.relaxation.splitting import Workspace
 
 __all__ = ["solve_batch"]
 
@@ -171,12 +172,18 @@ def _masked(operators: list[GridOperator]) -> Variable:
     return pointwise(operators[0].grid, stack, mask, LANES)
 
 
+# Of each thread; from one group to the next.
+_double, _single = Workspace(), Workspace()
+
+
 def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, atol: float,
                  maxiter: int, sweeps: int) -> list[SolveInfo]:  # fmt: skip
     started = time.perf_counter()
     grid, n, many = systems.grid, systems.grid.size, len(members)
     operators = [systems.operator(i) for i in members]
-    rows = np.zeros(4 * n * LANES)
+    work = _double.get(9, n * LANES, np.float64)
+    rows = work[:4].reshape(-1)
+    work[[0, 1, 2, 3, 5, 7, 8]] = 0
     for lane in range(LANES):
         rows_of(operators[min(lane, many - 1)], rows, lane, LANES)
     with np.errstate(all="ignore"):
@@ -186,8 +193,9 @@ def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, 
             level = _masked(operators)
         h = build(level, np.dtype(np.float32), COARSEST)
     steps, factors = cycles.as_arrays(v_cycle(h, sweeps))
-    f, u, t, d_ = np.zeros((4, h.total), np.float32)
-    b, x, r, p, q = np.zeros((5, n * LANES))
+    f, u, t, d_ = _single.get(4, h.total, np.float32)
+    b, x, r, p, q = work[4:]
+    b.reshape(n, LANES)[:, many:] = 0
     b.reshape(n, LANES)[:, :many] = systems.b[members.start : members.stop].T
     with np.errstate(all="ignore"):
         bnorm = np.sqrt(np.einsum("il,il->l", b.reshape(n, LANES), b.reshape(n, LANES)))
