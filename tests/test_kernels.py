@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import krylearn as kl
-from krylearn.kernels import csr, diagonals, vector
+from krylearn.kernels import csr, diagonals, relaxation, vector
 from krylearn.operators import CSROperator, unsigned_indices
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
@@ -129,3 +129,15 @@ def test_an_operator_that_changes_its_storage_keeps_its_values():
     for _ in range(2 * CSROperator.PATIENCE):
         assert np.allclose(operator.apply(x, np.empty(n)), A @ x, rtol=1e-13, atol=1e-13)
     assert operator._diagonals is not None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hermitian_up_to_what_assembly_rounds(dtype):
+    rng = np.random.default_rng(4)
+    half = sp.random_array((300, 300), density=0.05, rng=rng, format="csr").astype(dtype)
+    A = sp.csr_array(half + half.conj().T + 10 * sp.eye_array(300, dtype=dtype))
+    eps = float(np.finfo(dtype).eps)
+    for size, expected in ((0.2 * max(100 * eps, eps**0.75), True), (1e4 * eps**0.75, False)):
+        noisy = A.copy()
+        noisy.data = noisy.data * (1 + size * rng.uniform(-1, 1, A.nnz)).astype(dtype)
+        assert relaxation.is_hermitian(*unsigned_indices(noisy), noisy.data) == expected

@@ -52,12 +52,13 @@ def _asymmetry(lo, hi, indptr, indices, data, worst):
 
 
 def is_hermitian(indptr, indices, data) -> bool:
-    """Return whether a square CSR matrix is Hermitian up to rounding."""
+    """Return whether a square CSR matrix is Hermitian up to what its assembly may have rounded."""
     n = indptr.shape[0] - 1
     worst = np.zeros((n // CHUNK + 1, 2), data.real.dtype)
     parallel_sum(_asymmetry, n, CHUNK, indptr, indices, data, worst)
     difference, largest = worst.max(axis=0)
-    return bool(difference <= 100 * np.finfo(worst.dtype).eps * largest)
+    eps = np.finfo(worst.dtype).eps
+    return bool(difference <= max(100 * eps, eps**0.75) * largest)
 
 
 @jit
