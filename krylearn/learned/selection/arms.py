@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
 
 from krylearn import registry
 from krylearn.choose import krylov_method
 
 # By the rule's method: what suits such matrices, the most promising first.
 _SUITED: dict[str, tuple[str, ...]] = {
-    "cg": ("cg+ic0", "cg+ssor", "cg+fast_poisson", "cg+geometric_multigrid", "gmres+direct", "cg",
-           "cg+smoothed_aggregation", "cg+classical_amg", "cg+jacobi", "recycled_cg+ic0",
+    "cg": ("cg+ic0", "cg+ssor", "gmres+direct", "cg+fast_poisson", "cg+geometric_multigrid", "cg",
+           "cg+smoothed_aggregation", "cg+jacobi", "recycled_cg+ic0", "cg+classical_amg",
            "recycled_cg"),
     "minres": ("minres", "gmres+direct", "gmres+fast_poisson", "gmres+ilu0", "idrs+ilu0",
                "gcrodr+ilu0", "gcrodr"),
@@ -176,5 +180,15 @@ def setup_guess(arm: Arm, A: Any) -> float:
     n = A.shape[0]
     # Nested dissection: n^1.5 operations in the plane, n^2 in space, for a product's n.
     per_row = getattr(A, "nnz", 5 * n) / max(n, 1)
-    ndim = A.grid.ndim if hasattr(A, "grid") else (1 if per_row < 4 else 2 if per_row < 6.5 else 3)
+    ndim = A.grid.ndim if hasattr(A, "grid") else _dimension(A, n, per_row)
     return scale * (30.0 if ndim == 1 else 10 * n**0.5 if ndim == 2 else 0.5 * n)
+
+
+def _dimension(A: Any, n: int, per_row: float) -> int:
+    """Guess of how many dimensions the grid of a matrix is, by how far its entries lie apart."""
+    if per_row < 4 or not sp.issparse(A):
+        return 1 if per_row < 4 else 3
+    rows = np.repeat(np.arange(n), np.diff(A.indptr))
+    width = float(np.abs(rows - A.indices).max(initial=1)) * 5 / per_row
+    # n^(1/2) in the plane, n^(2/3) in space.
+    return 2 if math.log(max(width, 2.0)) < 0.58 * math.log(max(n, 2)) else 3

@@ -12,7 +12,7 @@ import numpy as np
 
 from krylearn.choose import solve as solve_by_rule
 from krylearn.interface import SolveInfo, _numbers, not_negative
-from krylearn.learned.selection.arms import Arm, parse_arm, setup_guess, suited_arms
+from krylearn.learned.selection.arms import EXACT, Arm, parse_arm, setup_guess, suited_arms
 from krylearn.learned.selection.attempt import Attempt, System, attempt, join, warm
 from krylearn.learned.selection.held import Workshop
 from krylearn.learned.selection.race import PATIENCE, Race
@@ -26,7 +26,9 @@ FIRST_LIMIT, LEAST_LIMIT, GROWTH, TURNS = 3000, 0.05, 5.0, 7
 # A set-up that takes less of a solve than this is not worth saving.
 NOTABLE = 0.15
 # Where the entries of A change by more than this, from system to system, no M is kept.
-MOST_DRIFT = 0.3
+MOST_DRIFT = 0.5
+# What a variant of the leader may cost more, as a share.
+RISK = 0.3
 
 
 class AutoSolver:
@@ -161,7 +163,7 @@ class _Lane:
         self.workshop = Workshop()
         self.solutions: list[np.ndarray] = []
         self.unit = 0.0
-        self.own, self.indefinite = arms is None, False
+        self.own, self.indefinite, self.steady = arms is None, False, False
         self.bases = suited_arms(A) if arms is None else arms
 
     def solve(self, system: System) -> tuple[np.ndarray, SolveInfo]:
@@ -170,7 +172,12 @@ class _Lane:
             self.unit = system.product_seconds()
             for arm in self.bases:
                 race.add(arm, setup_guess(arm, system.A) * self.unit)
-        arm = race.choose()
+        # Where A stays, a set-up is made once, and an exact one is what to look at first.
+        if not self.steady and self.workshop.changing < 0.3:
+            self.steady = True
+            for exact in [arm for arm in race.tracks if arm.precond in EXACT]:
+                race.promote(exact)
+        arm = race.choose(lasting=0.75 * (1 - self.workshop.changing))
         if arm is None:
             x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
             return x, info
@@ -294,7 +301,8 @@ class _Lane:
             fast = saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
             if leads or fast:
-                race.add(variant, first=True)
+                # Other options wait until all that is quite different has been tried.
+                race.add(variant, risk=RISK, first=saves or variant.start != arm.start)
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:
         """Return whether an arm that differs from the variant in one other thing has lost."""

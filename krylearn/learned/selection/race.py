@@ -17,6 +17,8 @@ MEMORY = 0.985
 PATIENCE = 3
 # Times the leader's cost: an explored arm is stopped there, and the leader itself.
 SLACK, BACKSTOP = 1.05, 6.0
+# After so many rounds the leader runs between explorations, so that its level stays known.
+HASTE = 8
 
 
 @dataclass
@@ -25,8 +27,9 @@ class Track:
 
     Attributes
     ----------
-    guess : float
-        Seconds that its first pull may cost besides.
+    guess, risk : float
+        Seconds that its first pull may cost besides, and what it may cost as a share of the
+        leader's cost.
     mean, weight : float
         Of the logarithm of its cost over the level of the race, and the pulls that stand behind
         it, which fade.
@@ -39,6 +42,7 @@ class Track:
     """
 
     guess: float = 0.0
+    risk: float = SLACK
     mean: float = 0.0
     weight: float = 0.0
     pulls: int = 0
@@ -111,14 +115,19 @@ class Race:
         self._resting = False
         self._leader: Any = ...  # where it must be found again
 
-    def add(self, arm: Hashable, guess: float = 0.0, first: bool = False) -> None:
+    def add(self, arm: Hashable, guess: float = 0.0, risk: float = SLACK,
+            first: bool = False) -> None:  # fmt: skip
         """Let one more arm take part, the next to be tried if `first`.
 
         One that takes part already stays as it is.
         """
         if arm not in self.tracks:
-            self.tracks = {arm: Track(guess), **self.tracks} if first else {
-                **self.tracks, arm: Track(guess)}  # fmt: skip
+            new = {arm: Track(guess, risk)}
+            self.tracks = {**new, **self.tracks} if first else {**self.tracks, **new}
+
+    def promote(self, arm: Hashable) -> None:
+        """Let an arm be the next to be tried."""
+        self.tracks = {arm: self.tracks[arm]} | self.tracks
 
     def rename(self, arm: Hashable, new: Hashable) -> None:
         """Let another arm take the place of one that has not been tried."""
@@ -159,19 +168,26 @@ class Race:
             return math.inf
         return self.expected(leader) * (BACKSTOP if arm == leader else SLACK)
 
-    def choose(self) -> Any:
-        """Return the arm to pull, or None if all are out."""
+    def choose(self, lasting: float = 0.0) -> Any:
+        """Return the arm to pull, or None if all are out.
+
+        Parameters
+        ----------
+        lasting : float
+            Share of what a first pull costs besides that is saved later on.
+        """
         leader = self.leader
         untried = [arm for arm, t in self.tracks.items() if not (t.pulls or t.out)]
         if leader is None:
             rest = [arm for arm, t in self.tracks.items() if t.pulls and not t.out]
             return next(iter(untried + rest), None)
-        if self._resting:
+        if self._resting and self.rounds > HASTE:
             return leader
         cost = self.expected(leader)
         allowed = self.share * cost * max(self.horizon, self.rounds) - self.excess
         for arm in untried:
-            if self.tracks[arm].guess + SLACK * cost <= allowed:
+            track = self.tracks[arm]
+            if (1 - lasting) * track.guess + track.risk * cost <= allowed:
                 return arm
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
