@@ -29,6 +29,8 @@ NOTABLE = 0.15
 MOST_DRIFT = 0.5
 # What a variant of the leader may cost more, as a share.
 RISK = 0.3
+# A first set-up that takes so many times what was thought is made again before it counts.
+SUSPECT = 4.0
 
 
 class AutoSolver:
@@ -163,6 +165,7 @@ class _Lane:
         self.workshop = Workshop()
         self.solutions: list[np.ndarray] = []
         self.unit = 0.0
+        self.doubted: set[Arm] = set()
         self.own, self.indefinite, self.steady = arms is None, False, False
         self.bases = suited_arms(A) if arms is None else arms
 
@@ -193,7 +196,7 @@ class _Lane:
         last = tries[-1]
         spent = sum(one.seconds for one in tries)
         self._learn(arm, tries[0], spent, system)
-        if first and last.solved and len(tries) > 1:
+        if race.leader is None and last.solved and len(tries) > 1:
             race.solved(last.arm, last.seconds)
         if not last.solved and (last.info is None or not self.own):
             # None of the arms can do it.
@@ -256,9 +259,19 @@ class _Lane:
 
     def _learn(self, arm: Arm, one: Attempt, spent: float, system: System) -> None:
         race, track = self.race, self.race.tracks[arm]
+        # What loads or compiles a kernel says nothing of the next time.
+        slow = SUSPECT * max(track.guess, LEAST_LIMIT / 50)
+        if not track.pulls and one.setup_seconds > slow and arm not in self.doubted:
+            if one.solved or one.undecided:
+                self.doubted.add(arm)
+                race.again(arm, spent)
+                return
         if one.solved:
             solving = self.workshop.solving(arm, one)
-            race.solved(arm, solving + self.workshop.share(arm, one), spent)
+            share = self.workshop.share(arm, one)
+            if not track.pulls and arm.reuse == "update":
+                share /= 2  # the first has to be made, the next only updated
+            race.solved(arm, solving + share, spent)
             self._branch(arm, one, system)
         elif one.undecided:
             cost = self.workshop.solving(arm, one) / max(one.progress, 0.05)
@@ -301,8 +314,7 @@ class _Lane:
             fast = saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
             if leads or fast:
-                # Other options wait until all that is quite different has been tried.
-                race.add(variant, risk=RISK, first=saves or variant.start != arm.start)
+                race.add(variant, risk=RISK, first=True)
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:
         """Return whether an arm that differs from the variant in one other thing has lost."""

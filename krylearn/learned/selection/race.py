@@ -260,6 +260,11 @@ class Race:
         elif track.weight == 0:
             track.mean = math.log(10.0)
 
+    def again(self, arm: Hashable, spent: float) -> None:
+        """Take note of the seconds of a pull that shall not count."""
+        self._count(arm, spent)
+        self.tracks[arm].pulls -= 1
+
     def worse(self, arm: Hashable) -> bool:
         """Return whether an arm has been proven worse than the leader."""
         leader, track = self.leader, self.tracks[arm]

@@ -32,7 +32,7 @@ def _rng(seed: int) -> np.random.Generator:
 
 
 def _heat(count: int) -> Iterator[Problem]:
-    yield from kl.problems.heat((100, 100), steps=count, dt=5e-3)
+    yield from kl.problems.heat((150, 150), steps=count, dt=5e-3)
 
 
 def _smoke(count: int) -> Iterator[Problem]:
@@ -48,7 +48,7 @@ def _convection(count: int) -> Iterator[Problem]:
     for t in range(count):
         angle = 2 * np.pi * t / count
         wind = (np.cos(angle), np.sin(angle))
-        yield kl.problems.convection_diffusion((64, 64), velocity=wind, seed=t)
+        yield kl.problems.convection_diffusion((96, 96), velocity=wind, seed=t)
 
 
 def _helmholtz(count: int) -> Iterator[Problem]:
@@ -59,7 +59,7 @@ def _helmholtz(count: int) -> Iterator[Problem]:
 
 def _elasticity(count: int) -> Iterator[Problem]:
     """One plate, whose load walks along it."""
-    P = kl.problems.elasticity((40, 40), roughness=0.5)
+    P = kl.problems.elasticity((64, 64), roughness=0.5)
     across = np.linspace(0, 1, P.A.shape[0])
     for t in range(count):
         load = np.exp(-(((across - (t + 0.5) / count) / 0.05) ** 2))
@@ -82,7 +82,7 @@ def _jumps(count: int) -> Iterator[Problem]:
 
 def _constant(count: int) -> Iterator[Problem]:
     """A matrix that never changes, without a grid."""
-    A = kl.problems.darcy((100, 100), coefficient="lognormal", seed=3).A.tocsr()
+    A = kl.problems.darcy((160, 160), coefficient="lognormal", seed=3).A.tocsr()
     rng = _rng(3)
     for _ in range(count):
         yield Problem(A, rng.standard_normal(A.shape[0]), name="constant")
