@@ -188,6 +188,7 @@ class _Lane:
         first = race.leader is None
         why = "the first to be tried" if first else "the best so far" if arm == race.leader else (
             "explored" if not race.tracks[arm].pulls else "compared again")  # fmt: skip
+        leads = arm == race.leader
         limit = self._first_limit() if first else max(race.limit(arm), 20 * self.unit)
         tries = [self._pull(arm, system, system.start(arm), limit)]
         if not tries[0].solved:
@@ -196,8 +197,10 @@ class _Lane:
         last = tries[-1]
         spent = sum(one.seconds for one in tries)
         self._learn(arm, tries[0], spent, system)
-        if race.leader is None and last.solved and len(tries) > 1:
-            race.solved(last.arm, last.seconds)
+        if last.solved and len(tries) > 1 and (first or leads):
+            # Who can do what the best one could not, is the next to be trusted.
+            race.solved(last.arm, self.workshop.solving(last.arm, last)
+                        + self.workshop.share(last.arm, last), last.seconds)  # fmt: skip
         if not last.solved and (last.info is None or not self.own):
             # None of the arms can do it.
             x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)

@@ -19,6 +19,8 @@ LIFE = 20.0
 MOST = 200.0
 # Of so many measurements the median counts.
 RECENT = 15
+# For so many systems, and for two of so many later, the change of A is measured.
+LOOKS = 30
 
 
 class Held:
@@ -62,6 +64,7 @@ class Workshop:
         self.drift = 0.0
         self._mark: tuple | None = None
         self._entries: np.ndarray | None = None
+        self._seen = 0
         self._held: dict[tuple, Held] = {}
         self._lives: dict[Arm, float] = {}
         self._spaces: dict[Arm, Any] = {}
@@ -72,6 +75,10 @@ class Workshop:
         if self._mark is not None:
             self.changing += 0.5 * (float(system.mark != self._mark) - self.changing)
         self._mark = system.mark
+        # To look at all entries takes some passes over memory: at first, then now and then.
+        self._seen += 1
+        if self._seen > LOOKS and self._seen % LOOKS > 1:
+            return
         now, before = system.entries, self._entries
         if before is not None and now is not None and before.shape == now.shape:
             change = float(np.linalg.norm(now - before)) / math.sqrt(abs(system.mark[0]) or 1.0)

@@ -247,13 +247,17 @@ class Race:
         certain : bool
             It cannot do it at all.
         """
-        track = self.tracks[arm]
+        track, leads = self.tracks[arm], arm == self.leader
         self._count(arm, spent)
         track.missed = PATIENCE if certain else track.missed + 1
         track.note = note
         self._leader = ...
         if cost is not None and not math.isnan(self.level):
             found = math.log(max(cost, 1e-9)) - self.level
+            if leads and found > track.mean:
+                # Systems may have become so much harder, and the other arms slower with them.
+                self.level += (found - track.mean) / 2
+                found -= (found - track.mean) / 2
             # An estimate, which counts for less than a measurement.
             track.mean += (found - track.mean) * 0.3 / (track.weight + 0.3)
             track.weight += 0.3
