@@ -279,7 +279,9 @@ def generate(
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before NumPy is imported
         os.environ.setdefault(name, str(threads))
     from krylearn.data import plan, run, show
+    from krylearn.data import workers as processes
 
+    processes.keep_memory()
     console = make_console()
     try:
         with show.Bar(None if as_json else console) as bar:

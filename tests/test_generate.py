@@ -491,6 +491,8 @@ def test_auto_stays_with_the_first_unless_another_is_clearly_faster(monkeypatch)
     xs *= 8
     assert solvers.choose([P] * 8, 1e-8)[0] == "third"
     assert now[0] < 300
+    # A small job is not worth trials: the first that works does it.
+    assert solvers.choose([P] * 8, 1e-8, 20)[0] == "first"
 
 
 # -- reading ------------------------------------------------------------------------------------

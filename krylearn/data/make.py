@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from krylearn.data.layout import Layout, fields, kept_solution
 from krylearn.data.plan import Plan
-from krylearn.data.solvers import DIRECT_LIMIT, Solver, find_solver, residual
+from krylearn.data.solvers import Solver, factorable, find_solver, residual
 from krylearn.data.store import Store
 from krylearn.problems import Problem
 
@@ -140,7 +140,7 @@ class Maker:
         return x, best
 
     def _safer_names(self, P: Problem) -> list[str]:
-        names = ["direct", "solve"] if P.A.shape[0] <= DIRECT_LIMIT else ["solve"]
+        names = ["direct", "solve"] if factorable(P) else ["solve"]
         if _nullspace(P) is not None:
             names = ["minres", "direct"]
         return [name for name in names if name != self._name]

@@ -169,7 +169,7 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     if there is not None:
         report.solver = str(read_attributes(there)["solver"])
     elif solver == "auto":
-        report.solver, report.trials = _choose(plan, threads, watcher)
+        report.solver, report.trials = _choose(plan, workers, threads, watcher)
     else:
         solvers.find_solver(solver)
         report.solver = solver
@@ -218,17 +218,19 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
     report.valid = int(store.read("valid", plan.samples).sum(dtype=np.int64))
 
 
-def _choose(plan: Plan, threads: int, watcher: Watcher) -> tuple[str, dict[str, float]]:
+def _choose(plan: Plan, workers: int, threads: int,
+            watcher: Watcher) -> tuple[str, dict[str, float]]:  # fmt: skip
     """Measure the likely solvers on the first samples."""
     from krylearn.kernels.parallel import get_num_threads, set_num_threads
 
     problems: list[Any] = []
     for i in range(min(solvers.TRIAL, plan.samples)):
         problems += plan.systems(i)
+    job = plan.samples * len(plan.systems(0)) / workers
     before = get_num_threads()
     set_num_threads(threads)
     try:
-        return solvers.choose(problems[: 4 * solvers.TRIAL], plan.rtol, watcher.say)
+        return solvers.choose(problems[: 4 * solvers.TRIAL], plan.rtol, job, watcher.say)
     finally:
         set_num_threads(before)
 

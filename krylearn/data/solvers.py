@@ -41,8 +41,8 @@ TRIAL, TRIAL_UNKNOWNS = 8, 2**19
 # How much slower than the best a candidate may be on one system, to be tried on more: what is
 # shared among systems does not save more than this.
 HOPELESS = 8
-# Unknowns up to which a factorisation is tried.
-DIRECT_LIMIT = 400_000
+# Unknowns up to which a factorisation is tried, but for grids of three axes.
+DIRECT_LIMIT, DIRECT_LIMIT_3D = 400_000, 40_000
 
 
 def find_solver(name: str) -> Solver:
@@ -105,33 +105,47 @@ def candidates(P: Problem) -> list[str]:
     if definite:
         names = ["fast_poisson", "batch", "direct", "solve", "cg+ic0"]
     elif symmetric and getattr(A, "nullspace", None) is not None:
-        names = ["fast_poisson", "batch", "solve", "cg+ic0", "minres"]
+        names = ["fast_poisson", "batch", "solve", "cg+ic0", "minres", "direct"]
     else:
         names = ["fast_poisson", "direct", "recycle+ilu0", "recycle", "solve", "gmres+ilu0"]
-    large = A.shape[0] > DIRECT_LIMIT
-    return [name for name in names if not (large and name in ("direct", "cg+ic0", "gmres+ilu0"))]
+    if not factorable(P):
+        names.remove("direct")
+    if A.shape[0] > DIRECT_LIMIT:
+        names = [name for name in names if name not in ("cg+ic0", "gmres+ilu0")]
+    return names
 
 
-def choose(problems: list[Problem], rtol: float,
+def factorable(P: Problem) -> bool:
+    """Return whether a sparse factorisation is worth trying."""
+    deep = P.grid is not None and P.grid.ndim == 3
+    return P.A.shape[0] <= (DIRECT_LIMIT_3D if deep else DIRECT_LIMIT)
+
+
+def choose(problems: list[Problem], rtol: float, job: float = np.inf,
            say: Callable[[str], Any] = str) -> tuple[str, dict[str, float]]:  # fmt: skip
     """Return the name of the fastest solver, and the seconds a system of all that solved them.
 
     A later candidate must be a fifth faster than an earlier one, so that the choice does not
-    hang on the noise of a clock.
+    hang on the noise of a clock. Trials end when they have cost a tenth of what the best so far
+    would take for the whole job, `job` systems for each process.
     """
     seconds: dict[str, float] = {}
-    best = ""
+    best, cost = "", 0.0
     for name in candidates(problems[0]):
+        if best and cost > 0.1 * job * seconds[best]:
+            break
         say(f"trying {name}")
         try:
             solver = find_solver(name)
             solver(problems[:1], rtol)  # compiles; a factorisation that can be kept is
             tried = problems[:1]
             taken, xs = _timed(solver, tried, rtol)
+            cost += 2 * taken
             if not best or taken < HOPELESS * seconds[best]:
                 few = max(1, TRIAL_UNKNOWNS // problems[0].A.shape[0])
                 tried = problems if name.split("+")[0] in ("batch", "recycle") else problems[:few]
                 taken, xs = _timed(solver, tried, rtol)
+                cost += taken * len(tried)
         except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError):
             continue
         if all(residual(P, x) <= rtol for P, x in zip(tried, xs)):

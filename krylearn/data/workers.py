@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -19,6 +21,19 @@ def usable_cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that arrays give back.
+
+    By default glibc returns it at once, and every large array begins with page faults: a third
+    of the time of a shard.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            tune = ctypes.CDLL(None).mallopt
+            tune(-3, 2**30)  # M_MMAP_THRESHOLD
+            tune(-1, 2**30)  # M_TRIM_THRESHOLD
 
 
 def run_shards(maker: Maker, store: Store, shards: Iterable[int], workers: int,
@@ -89,6 +104,7 @@ def _work(pipe: Connection, maker: Maker, store: Store, threads: int, parent: in
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     store.reopen()
+    keep_memory()
     set_num_threads(threads)
     while True:
         try:
@@ -105,8 +121,6 @@ def _work(pipe: Connection, maker: Maker, store: Store, threads: int, parent: in
 def _die_with_parent(parent: int) -> None:
     """Let Linux end this process when its parent is killed."""
     if sys.platform == "linux":
-        import ctypes
-
         try:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         except (OSError, AttributeError):
