@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from krylearn import registry
 from krylearn.interface import Reason, SolveInfo, _unpickle_info, time_limit
 from krylearn.learned.selection.arms import Arm
-from krylearn.learned.selection.held import Workshop
+from krylearn.learned.selection.held import Workshop, squares
 
 # Methods that carry a subspace.
 _RECYCLING = ("gcrodr", "recycled_cg")
@@ -115,7 +115,7 @@ class System:
 def _sums(values: np.ndarray) -> tuple:
     if not values.size:
         return (0.0, 0.0)
-    return float(np.vdot(values, values).real), complex(values.sum())
+    return squares(values), complex(values.sum())
 
 
 @dataclass
