@@ -1,0 +1,322 @@
+"""Sorted Krylov recycling: GMRES beside GCRO-DR, alone, recycled, sorted, and what else there is.
+
+References
+----------
+Wang, Hao, Wang, Geng, Wang, Li and Wu (2024), Accelerating data generation for neural operators
+via Krylov subspace recycling, ICLR.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import krylearn as kl
+from krylearn import registry
+
+TITLE = "Sorted Krylov recycling (SKR)"
+# GCRO-DR(40, 20) and GMRES(40), as in the paper; nobody makes more than so many steps.
+RESTART, KEPT, MOST = 40, 20, 10000
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family, the preconditioners and tolerances of its table, and what else can solve it."""
+
+    make: Callable[[int], list]
+    preconditioners: tuple[str | None, ...]
+    tolerances: tuple[float, ...]
+    symmetric: bool = False
+    definite: bool = False
+    kept: int = KEPT
+    others: tuple[str, ...] = ("direct",)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+EVERY = (None, "jacobi", "block_jacobi", "sor", "additive_schwarz", "ic0", "ilu0")
+NOT_SPD = tuple(M for M in EVERY if M != "ic0")
+DIRECT = {"direct": ("gmres", "direct"), "AMG": ("gmres", "classical_amg")}
+
+
+def _sequence(name: str, **options: Any) -> Callable[[int], list]:
+    return lambda count: list(kl.problems.sequence(name, count, **options))
+
+
+def _waves(shape: tuple[int, ...], wavenumber: float, damping: float) -> Callable[[int], list]:
+    """Return a family of Helmholtz problems whose wave number varies by two per cent."""
+
+    def make(count: int) -> list:
+        factors = 1 + 0.02 * np.random.default_rng(0).uniform(-1, 1, count)
+        return [
+            kl.problems.helmholtz(shape, wavenumber=float(wavenumber * factor), roughness=0.02,
+                                  damping=damping, seed=seed, rhs="smooth")
+            for seed, factor in enumerate(factors)
+        ]  # fmt: skip
+
+    return make
+
+
+def families(full: bool) -> dict[str, Family]:
+    """Return the families by name; `full` for the paper's sizes and tolerances."""
+    tight = (1e-5, 1e-8, 1e-11) if full else (1e-5, 1e-8)
+    side = 98 if full else 80
+    box = 267 if full else 98
+    spd: dict[str, Any] = dict(symmetric=True, definite=True, others=("direct", "AMG"))
+    return {
+        "darcy, published": Family(
+            _sequence("darcy", shape=(48, 48), variant="published"), NOT_SPD, (1e-5,)),
+        "darcy": Family(_sequence("darcy", shape=(side, side)), EVERY, tight, **spd),
+        "poisson": Family(
+            _sequence("poisson", shape=(box, box), rhs="smooth"), EVERY, tight[:1], **spd),
+        "thermal": Family(_sequence("thermal", shape=(150, 150)), EVERY, tight[-1:], **spd),
+        "helmholtz": Family(
+            _waves((100, 100) if full else (64, 64), 12.0, 0.0), NOT_SPD, (1e-7,), symmetric=True),
+        "convection": Family(
+            _sequence("convection_diffusion", shape=(side, side)), NOT_SPD, (1e-8,),
+            others=("direct", "AMG")),
+        "damped waves in 3-D": Family(
+            _waves((32, 32, 32) if full else (24, 24, 24), 9.0, 0.01), (None, "jacobi", "ilu0"),
+            (1e-6,), kept=10),
+    }  # fmt: skip
+
+
+def parts(full: bool) -> dict[str, Callable]:
+    """Return the experiments by name."""
+    count = 100 if full else 8
+    runs: dict[str, Callable] = {
+        name: functools.partial(run_family, family, name, count)
+        for name, family in families(full).items()
+    }
+    runs["scipy"] = functools.partial(run_scipy, full, count)
+    return runs
+
+
+# -- one family --------------------------------------------------------------------------------
+
+
+def entrants(family: Family, M: str | None) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `solve_sequence` of each entrant of the paper's table."""
+    deflated: dict[str, Any] = dict(
+        method="gcrodr", restart=family.kept + 20, k=family.kept, maxiter=MOST, M=M
+    )
+    named: dict[str, dict[str, Any]] = {
+        "GMRES(40)": dict(method="gmres", restart=RESTART, maxiter=MOST // RESTART, M=M),
+        "GCRO-DR fresh": {**deflated, "recycle": False},
+        "recycled": deflated,
+        "recycled, sorted": {**deflated, "sort": True},
+        "recycled, sorted, warm": {**deflated, "sort": True, "warm_start": "nearest"},
+    }
+    if family.definite and M in (None, "jacobi", "block_jacobi", "ic0"):
+        named["CG"] = dict(method="cg", maxiter=MOST, M=M)
+        named["CG, warm"] = dict(method="cg", maxiter=MOST, M=M, warm_start="nearest")
+        named["recycled CG, sorted"] = dict(
+            method="recycled_cg", k=family.kept, maxiter=MOST, M=M, sort=True
+        )
+    elif family.symmetric and M is None:
+        named["MINRES"] = dict(method="minres", maxiter=MOST)
+    if not family.definite:
+        named["IDR(4)"] = dict(method="idrs", maxiter=MOST, M=M)
+        named["BiCGSTAB"] = dict(method="bicgstab", maxiter=MOST, M=M)
+    return named
+
+
+def run_family(family: Family, name: str, count: int, say: Callable[[str], None]) -> list[dict]:
+    """Return a row for each tolerance, preconditioner and entrant."""
+    systems = [(P.A, P.b, P.params) for P in family.make(count)]
+    if family.definite is False or name == "thermal":
+        systems = [(A.tocsr(), b, params) for A, b, params in systems]
+    rows = []
+    for rtol in family.tolerances:
+        for M in family.preconditioners:
+            for label, settings in entrants(family, M).items():
+                rows.append(measure(systems, rtol, M or "none", label, settings))
+            say(f"{name}, {rtol:g}, {M or 'none'}")
+        for other in family.others:
+            method, M = DIRECT[other]
+            if M not in [entry.name for entry in registry.entries("preconditioner")]:
+                continue
+            method = "cg" if family.definite and other == "AMG" else method
+            rows.append(measure(systems, rtol, M, other, dict(method=method, M=M, maxiter=500)))
+    return [{"family": name, **row} for row in rows]
+
+
+def measure(systems: list, rtol: float, M: str, label: str, settings: dict) -> dict[str, Any]:
+    """Solve a sequence; return means over the systems, seconds with sorting and set-up of M."""
+    row: dict[str, Any] = {"rtol": rtol, "M": M, "entrant": label, "n": len(systems[0][1])}
+    # Once before, so that nothing is compiled while the clock runs.
+    next(iter(kl.solve_sequence(systems[:1], rtol=rtol, **{**settings, "maxiter": 1})), None)
+    started = time.perf_counter()
+    try:
+        infos = [info for _, info in kl.solve_sequence(systems, rtol=rtol, **settings)]
+    except (ValueError, ArithmeticError) as error:
+        return row | {"error": " ".join(str(error).split())}
+    seconds = time.perf_counter() - started
+    ordered = sorted(infos, key=lambda info: info.position)
+    return row | {
+        "systems": len(infos),
+        "converged": sum(info.converged for info in infos),
+        "iterations": float(np.mean([info.iterations for info in infos])),
+        "later_iterations": float(np.mean([info.iterations for info in ordered[1:]])),
+        "matvecs": float(np.mean([info.matvecs for info in infos])),
+        "seconds": seconds / len(infos),
+        "along": [info.iterations for info in ordered],
+    }
+
+
+# -- beside scipy ------------------------------------------------------------------------------
+
+
+def run_scipy(full: bool, count: int, say: Callable[[str], None]) -> list[dict]:
+    """Return rows of `gcrodr` and of scipy's `gcrotmk` on the same systems with the same M."""
+    rows = []
+    for name, M in (("darcy, published", None), ("darcy, published", "ilu0"), ("darcy", "ilu0"),
+                    ("helmholtz", "ilu0"), ("convection", None), ("convection", "ilu0"),
+                    ("damped waves in 3-D", "ilu0")):  # fmt: skip
+        family = families(full)[name]
+        rtol = family.tolerances[-1]
+        systems = [(P.A.tocsr(), P.b) for P in family.make(count)]
+        held = [registry.preconditioner(M, A) if M else None for A, _ in systems]
+        for label, solver in (("gcrodr", _ours), ("scipy gcrotmk", _scipys)):
+            rows.append({"family": name, "rtol": rtol, "M": M or "none", "entrant": label,
+                         "n": len(systems[0][1]), **solver(systems, held, rtol)})  # fmt: skip
+        say(f"scipy: {name}, {M or 'none'}")
+    return rows
+
+
+def _ours(systems: list, held: list, rtol: float) -> dict[str, Any]:
+    space = kl.RecycleSpace()
+    kl.gcrodr(*systems[0], rtol=rtol, M=held[0], maxiter=45)
+
+    def solve(A: Any, b: Any, M: Any) -> tuple[np.ndarray, int]:
+        x, info = kl.gcrodr(A, b, rtol=rtol, restart=RESTART, k=KEPT, M=M, recycle=space)
+        return x, info.matvecs
+
+    return _timed(solve, systems, held, rtol)
+
+
+def _scipys(systems: list, held: list, rtol: float) -> dict[str, Any]:
+    from scipy.sparse.linalg import gcrotmk
+
+    kept: list = []
+
+    def solve(A: Any, b: Any, M: Any) -> tuple[np.ndarray, int]:
+        options = dict(rtol=rtol, m=20, k=KEPT, discard_C=True, maxiter=MOST // 20, M=M)
+        try:
+            return gcrotmk(A, b, CU=kept, **options)[0], 0
+        except ValueError:  # a vector of zeros among those kept makes NaN of the rest
+            kept.clear()
+            return gcrotmk(A, b, **options)[0], 0
+
+    return _timed(solve, systems, held, rtol)
+
+
+def _timed(solve: Callable, systems: list, held: list, rtol: float) -> dict[str, Any]:
+    seconds, products, converged = [], [], 0
+    for (A, b), M in zip(systems, held):
+        started = time.perf_counter()
+        x, matvecs = solve(A, b, M)
+        seconds.append(time.perf_counter() - started)
+        products.append(matvecs)
+        converged += bool(np.linalg.norm(b - A @ x) <= 1.001 * rtol * np.linalg.norm(b))
+    return {
+        "systems": len(systems), "converged": converged, "seconds": float(np.median(seconds[1:])),
+        "matvecs": float(np.mean(products[1:])) or None,
+    }  # fmt: skip
+
+
+# -- the report --------------------------------------------------------------------------------
+
+
+def winners(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return for each family and tolerance the fastest entrant, and the fastest that recycles."""
+    found = []
+    for rows in (rows for name, rows in results["parts"].items() if name != "scipy"):
+        for rtol in sorted({row["rtol"] for row in rows}, reverse=True):
+            done = [row for row in rows if row["rtol"] == rtol and _whole(row)]
+            if not done:
+                continue
+            ours = [row for row in done if "recycled" in row["entrant"]]
+            others = [row for row in done if "recycled" not in row["entrant"]]
+            best, rest = (min(group, key=lambda row: row["seconds"]) for group in (ours, others))
+            found.append({
+                "family": rows[0]["family"], "n": rows[0]["n"], "rtol": rtol,
+                "recycled": f"{best['entrant']} + {best['M']}", "recycled_seconds": best["seconds"],
+                "other": f"{rest['entrant']} + {rest['M']}", "other_seconds": rest["seconds"],
+            })  # fmt: skip
+    return found
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return row.get("systems") is not None and row["converged"] == row["systems"]
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print a table for each family, then who wins."""
+    for name, rows in results["parts"].items():
+        head = f"{name}, n = {rows[0]['n']}, means of {rows[0].get('systems', 0)} systems"
+        table = Table("rtol", "M", "", title=head, title_justify="left")
+        for column in ("iterations", "matvecs", "ms a system", "converged"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            if "error" in row:
+                table.add_row(f"{row['rtol']:g}", row["M"], row["entrant"], row["error"][:40])
+                continue
+            cells = [f"{row[key]:.1f}" if row.get(key) else "" for key in ("iterations", "matvecs")]
+            table.add_row(f"{row['rtol']:g}", row["M"], row["entrant"], *cells,
+                          f"{1e3 * row['seconds']:.1f}",
+                          "" if _whole(row) else f"{row['converged']} of {row['systems']}")  # fmt: skip
+        console.print(table)
+    table = Table("family", "rtol", "fastest that recycles", "ms", "fastest other", "ms", "times",
+                  title="Does it pay?", title_justify="left")  # fmt: skip
+    for row in winners(results):
+        table.add_row(row["family"], f"{row['rtol']:g}", row["recycled"],
+                      f"{1e3 * row['recycled_seconds']:.1f}", row["other"],
+                      f"{1e3 * row['other_seconds']:.1f}",
+                      f"{row['other_seconds'] / row['recycled_seconds']:.2f}")  # fmt: skip
+    console.print(table)
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw iterations along the published Darcy sequence, and the fastest of each family."""
+    from krylearn.benchmarks.plot import COLOURS, MARKERS, pyplot
+
+    plt = pyplot()
+    paths = []
+    published = [
+        row for row in results["parts"].get("darcy, published", ())
+        if row["M"] == "none" and "along" in row
+    ]  # fmt: skip
+    if published:
+        figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        for row, colour, marker in zip(published, COLOURS, MARKERS):
+            axis.semilogy(row["along"], color=colour, marker=marker, markersize=4,
+                          label=row["entrant"])  # fmt: skip
+        axis.set_xlabel("system, in the order of solving")
+        axis.set_ylabel("iterations")
+        axis.set_title("published Darcy matrices, no preconditioner", fontsize=10)
+        axis.legend(fontsize=7)
+        paths.append(folder / "skr-iterations.png")
+        figure.savefig(paths[-1], dpi=130)
+        plt.close(figure)
+    found = winners(results)
+    if found:
+        figure, axis = plt.subplots(figsize=(7.2, 0.55 * len(found) + 1.2), layout="constrained")
+        places = np.arange(len(found))
+        ratios = [row["other_seconds"] / row["recycled_seconds"] for row in found]
+        axis.barh(places, ratios, color=[COLOURS[2] if r > 1 else COLOURS[1] for r in ratios])
+        axis.axvline(1.0, color="0.3", linewidth=0.8)
+        axis.set_yticks(places, [f"{row['family']}, {row['rtol']:g}" for row in found], fontsize=8)
+        axis.set_xscale("log")
+        axis.set_xlabel("seconds of the fastest other method over those of the fastest recycling")
+        paths.append(folder / "skr-seconds.png")
+        figure.savefig(paths[-1], dpi=130)
+        plt.close(figure)
+    return paths
