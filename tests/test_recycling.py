@@ -452,3 +452,37 @@ def test_recycled_cg_halves_the_iterations_of_a_darcy_sequence():
         for _, info in kl.solve_sequence(systems, method="recycled_cg", M="ic0", k=20, rtol=1e-5)
     ]
     assert recycled[3] < 0.6 * plain[3]
+
+
+# -- the paper's table ------------------------------------------------------------------------
+
+
+def test_papers_table(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from krylearn.benchmarks.papers import paper_names, run_paper, skr
+
+    assert "skr" in paper_names()
+    small = {
+        "darcy, published": skr.Family(
+            skr._sequence("darcy", shape=(12, 12), variant="published"), (None, "ilu0"), (1e-5,)),
+        "darcy": skr.Family(
+            skr._sequence("darcy", shape=(12, 12)), ("ic0",), (1e-5,), symmetric=True,
+            definite=True, others=("direct", "AMG")),
+        "helmholtz": skr.Family(skr._waves((10, 10), 5.0, 0.0), (None,), (1e-5,),
+                                symmetric=True),
+        "convection": skr.Family(
+            skr._sequence("convection_diffusion", shape=(12, 12)), ("sor",), (1e-5,)),
+        "damped waves in 3-D": skr.Family(skr._waves((5, 5, 5), 5.0, 0.1), (None,), (1e-5,)),
+    }  # fmt: skip
+    monkeypatch.setattr(skr, "families", lambda full: small)
+    with Console(file=open(tmp_path / "log", "w"), width=140) as console:
+        results = run_paper(console, "skr", tmp_path / "skr.json")
+    text = (tmp_path / "log").read_text()
+    assert "Does it pay?" in text
+    assert (tmp_path / "skr-iterations.png").exists() and (tmp_path / "skr-seconds.png").exists()
+    for name, rows in results["parts"].items():
+        assert all(row["converged"] == row["systems"] for row in rows if "error" not in row), name
+    found = {row["entrant"] for row in results["parts"]["darcy"]}
+    assert {"CG", "recycled CG, sorted", "AMG", "direct", "GMRES(40)"} <= found
+    assert len(skr.winners(results)) == 5
