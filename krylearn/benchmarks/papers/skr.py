@@ -270,9 +270,9 @@ def show(results: dict[str, Any], console: Console) -> None:
                 table.add_row(f"{row['rtol']:g}", row["M"], row["entrant"], row["error"][:40])
                 continue
             cells = [f"{row[key]:.1f}" if row.get(key) else "" for key in ("iterations", "matvecs")]
+            failed = "" if _whole(row) else f"{row['converged']} of {row['systems']}"
             table.add_row(f"{row['rtol']:g}", row["M"], row["entrant"], *cells,
-                          f"{1e3 * row['seconds']:.1f}",
-                          "" if _whole(row) else f"{row['converged']} of {row['systems']}")  # fmt: skip
+                          f"{1e3 * row['seconds']:.1f}", failed)  # fmt: skip
         console.print(table)
     table = Table("family", "rtol", "fastest that recycles", "ms", "fastest other", "ms", "times",
                   title="Does it pay?", title_justify="left")  # fmt: skip
