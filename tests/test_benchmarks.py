@@ -627,3 +627,9 @@ def test_warmup_covers_the_registry_and_survives_a_failure():
     done = run_tasks(None, [("good", lambda: 1), ("bad", lambda: 1 / 0), ("last", lambda: 2)])
     assert done["done"] == ["good", "last"]
     assert done["left_out"] == {"bad": "ZeroDivisionError: division by zero"}
+
+
+def test_facts_of_a_machine_name_no_folder_of_it():
+    facts = json.dumps(machine.machine_facts(bandwidth=False))
+    for folder in (sys.prefix, os.path.expanduser("~/"), os.getcwd()):
+        assert folder not in facts

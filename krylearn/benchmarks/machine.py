@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import threading
 import time
 from typing import Any
@@ -159,7 +158,6 @@ def machine_facts(bandwidth: bool = True) -> dict[str, Any]:
         "threads": threads,
         "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "executable": sys.executable,
         "versions": versions(),
         "triad_1_thread": None,
         "triad_all_threads": None,
