@@ -174,8 +174,10 @@ def _given(method: str, attempts: list[Attempt], ours: bool, M: Any) -> Attempt:
         return Attempt(method, M if isinstance(M, str) else None, why)
     suited = None
     if _iterative(method) and method != "lsmr":
-        # A method for Hermitian matrices would refuse the M of a matrix that is not.
-        fits = [a.M for a in attempts if a.M and (a.M != "ilu0" or entry.matrix == "general")]
+        # A method for Hermitian matrices would refuse the M that goes with GMRES.
+        fits = [a.M for a in attempts if a.M and (
+            entry.matrix == "general" or registry.find("method", a.method).matrix != "general"
+        )]  # fmt: skip
         suited = fits[0] if fits else None
     return Attempt(method, suited, why)
 

@@ -235,11 +235,18 @@ def test_lsmr_stops():
     assert kl.lsmr(A, np.ones(3))[1].reason is Reason.NONFINITE_OPERATOR
 
 
-def test_solve_chooses():
+def test_solve_chooses(monkeypatch):
     A, b, _ = system("indefinite")
     x, info = kl.solve(A, b, rtol=1e-8)
-    assert info.converged and "minres" in info.method
-    tall = np.vstack([A, A])
+    assert info.converged and info.method == "direct"
+    assert "not definite; minres ended as maxiter" in info.choice
+    A = sp.csr_array(A)
+    x, info = kl.solve(A, b, rtol=1e-8)
+    assert info.converged and info.method == "direct" and "small enough for LU" in info.choice
+    monkeypatch.setattr("krylearn.choose.INDEFINITE", {2: 0, 3: 0})  # as if it were large
+    x, info = kl.solve(A, b, rtol=1e-8)
+    assert info.converged and info.method == "minres" and "not definite" in info.choice
+    tall = sp.vstack([A, A])
     x, info = kl.solve(tall, np.concatenate([b, b]), rtol=1e-8, maxiter=1000)
     assert info.converged and info.method == "lsmr"
     room = kl.GridOperator.diffusion(kl.Grid((12, 12), boundary="neumann"))
