@@ -265,7 +265,10 @@ def test_methods_do_what_they_do_on_the_cpu(name):
     # Scalar products of BiCGSTAB are ill-conditioned: rounding moves its path.
     slack = 0.15 * info.iterations if "bicgstab" in name else 0
     for count in ("iterations", "matvecs", "precond_applies"):
-        assert abs(getattr(twin, count) - getattr(info, count)) <= 2 * slack
+        expected = getattr(info, count)
+        if count == "precond_applies" and method is kl.cg and "M" in options:
+            expected += 1  # queued before the last norm is known
+        assert abs(getattr(twin, count) - expected) <= 2 * slack
     assert len(twin.residuals) == twin.iterations + 1
     assert np.allclose(twin.residuals[:4], info.residuals[:4], rtol=1e-6)
     matrix = A.tocsr()
