@@ -42,13 +42,13 @@ class FrequencyLoss(nn.Module):
         self.register_buffer("weights", squares * twice)
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the mean over samples of the error of u against v, (batch, channels, n, ...)."""
+        """Return the (batch,) errors of u against v, (batch, channels, n, ...)."""
         axes = tuple(range(2, u.ndim))
         error, size = (
             (self.weights * torch.fft.rfftn(field, dim=axes).abs().square()).flatten(1).sum(1)
             for field in (u - v, v)
         )
-        return (error / size).sqrt().mean()
+        return (error / size).sqrt()
 
 
 def relative_l2(u: Tensor, v: Tensor) -> Tensor:
