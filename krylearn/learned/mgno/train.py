@@ -220,7 +220,7 @@ class Trainer:
 
     @torch.no_grad()
     def errors(self, first: int, last: int) -> dict[str, float]:
-        """Return the mean relative errors over samples: L2, H1, and by frequencies as in the paper."""
+        """Return the mean relative errors over samples: L2, H1, and the paper's by frequencies."""
         parts = []
         for k in range(first, last, self.config.batch):
             part = slice(k, min(k + self.config.batch, last))
@@ -256,8 +256,9 @@ class Trainer:
                 valid = self.errors(self.config.train, self.config.train + self.config.valid)
                 self.curve.append({"epoch": epoch, "loss": loss} | valid)
                 pace = self.seconds / self.step
-                say(f"epoch {epoch}/{self.config.epochs}  loss {loss:.3e}  valid L2 {valid['l2']:.3e}  "
-                    f"H1 {valid['h1']:.3e}  by frequencies {valid['frequency']:.3e}  {pace * 1e3:.2f} ms a step, "
+                say(f"epoch {epoch}/{self.config.epochs}  loss {loss:.3e}  valid L2 "
+                    f"{valid['l2']:.3e}  H1 {valid['h1']:.3e}  by frequencies "
+                    f"{valid['frequency']:.3e}  {pace * 1e3:.2f} ms a step, "
                     f"{(self.steps - self.step) * pace:.0f} s left")  # fmt: skip
                 self.save(checkpoint)  # what is killed loses no more than these epochs
             if self.seconds - before > seconds:
