@@ -55,7 +55,7 @@ def test_frequency_loss_is_that_of_the_whole_transform(shape):
     rng = np.random.default_rng(0)
     u, v = rng.standard_normal((2, 3, 1, *shape))
     k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n) for n in shape], indexing="ij"))
-    w = np.where((abs(k) <= 20).all(axis=0), np.sqrt(1 + (k**2).sum(axis=0)), 1.0)
+    w = np.sqrt(1 + np.where(abs(k) < 20, k**2, 0.0).sum(axis=0))
     sizes = [np.linalg.norm((w * np.fft.fft2(f)).reshape(3, -1), axis=1) for f in (u - v, v)]
     loss = FrequencyLoss(shape).double()(torch.from_numpy(u), torch.from_numpy(v))
     np.testing.assert_allclose(loss.numpy(), sizes[0] / sizes[1], rtol=1e-6)
@@ -96,7 +96,7 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, 
     quiet = {"say": lambda line: None}
     before = Trainer(config).errors(30, 36)["l2"]
     whole = Trainer(config).run(tmp_path / "whole", **quiet)
-    assert whole["l2"] < 0.5 * before
+    assert before < 0.6 and whole["l2"] < 0.8 * before  # it starts from the mean solution
     assert Trainer(config).run(tmp_path / "cut", seconds=0.0, **quiet) is None
     rest = Trainer(config).run(tmp_path / "cut", **quiet)
     assert (rest["l2"], rest["h1"], rest["curve"]) == (whole["l2"], whole["h1"], whole["curve"])
@@ -115,6 +115,23 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, 
     config.rate = 1e-3
     with pytest.raises(ValueError, match="another configuration"):
         Trainer(config).run(tmp_path / "cut", **quiet)
+
+
+def test_outputs_are_scaled_at_each_point_or_over_all(data, tmp_path):
+    u = load_fields(data / "darcy.npz", 0, 24)[1]
+    config = Config.read(data / "small.toml")
+    for config.pointwise, over in ((False, None), (True, 0)):
+        model = Trainer(config).model
+        np.testing.assert_allclose(model.mean.squeeze(), u.mean(over).squeeze(), rtol=1e-5)
+        np.testing.assert_allclose(model.deviation.squeeze(), u.std(over).squeeze(), rtol=1e-5)
+        # The weights bring their scale along, and it follows to other grids.
+        other = MgNO(**model.settings)
+        other.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            other.head.weight.zero_()
+            for n in (20, 40):
+                mean = other(torch.zeros(1, 1, n, n)).mean()
+                assert float(mean) == pytest.approx(u.mean(), rel=1e-4)
 
 
 def test_what_is_minimised_is_the_setting(data, tmp_path):

@@ -11,8 +11,8 @@ __all__ = ["FrequencyLoss", "relative_h1", "relative_l2"]
 class FrequencyLoss(nn.Module):
     """The relative error in an H1-like norm of Fourier coefficients.
 
-    ``norm(w * (F u - F v)) / norm(w * F v)`` for each sample, ``w = sqrt(1 + |k|^2)`` where
-    every component of the integer frequency k is at most `cutoff`, and 1 beyond.
+    ``norm(w * (F u - F v)) / norm(w * F v)`` for each sample, with ``w^2`` one more than the sum of
+    the squares of those components of the integer frequency k that are below `cutoff`.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class FrequencyLoss(nn.Module):
 
     References
     ----------
-    He, Liu and Xu (2024), MgNO, section 5, on the training loss.
+    He, Liu and Xu (2024), MgNO, section 5, on the training loss; their program, on the cutoff.
     """
 
     weights: Tensor
@@ -32,8 +32,7 @@ class FrequencyLoss(nn.Module):
         axes = [torch.fft.fftfreq(n, 1 / n).abs() for n in shape[:-1]]
         axes.append(torch.fft.rfftfreq(shape[-1], 1 / shape[-1]).abs())
         k = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-        low = (k <= cutoff).all(dim=0)
-        squares = torch.where(low, 1 + (k**2).sum(dim=0), torch.ones_like(k[0]))
+        squares = 1 + torch.where(k < cutoff, k**2, 0.0).sum(dim=0)
         # A real field's coefficients come in conjugate pairs, of which one is kept.
         twice = torch.full((shape[-1] // 2 + 1,), 2.0)
         twice[0] = 1.0

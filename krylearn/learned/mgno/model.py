@@ -137,6 +137,10 @@ class MgNO(nn.Module):
     layers, levels : int
     dimension, boundary, coarsest, restrict_residual
         As for `MultigridConv`.
+    scaled_on : sequence of int, optional
+        The grid of the two fields that the last layer's output is scaled with, a mean and a
+        deviation for each point; by default they are two numbers. They are 0 and 1 until
+        `set_scale` is called, and belong to the weights.
 
     Notes
     -----
@@ -158,14 +162,19 @@ class MgNO(nn.Module):
     572661
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, inputs: int = 1, outputs: int = 1, width: int = 24, layers: int = 4,
                  levels: int = 6, dimension: int = 2, boundary: str = "dirichlet",
-                 coarsest: int = 2, restrict_residual: bool = False) -> None:  # fmt: skip
+                 coarsest: int = 2, restrict_residual: bool = False,
+                 scaled_on: Sequence[int] | None = None) -> None:  # fmt: skip
         super().__init__()
         self.settings = {
             "inputs": inputs, "outputs": outputs, "width": width, "layers": layers,
             "levels": levels, "dimension": dimension, "boundary": boundary,
             "coarsest": coarsest, "restrict_residual": restrict_residual,
+            "scaled_on": None if scaled_on is None else list(scaled_on),
         }  # fmt: skip
         channels = [inputs] + [width] * layers
         self.multigrid = nn.ModuleList(
@@ -176,6 +185,9 @@ class MgNO(nn.Module):
         self.pointwise = nn.ModuleList(point(a, width, 1) for a in channels[:-1])
         self.head = point(width, outputs, 1, bias=False)
         self.least = 2 ** (levels - 1)
+        place = (1, outputs, *(scaled_on or [1] * dimension))
+        self.register_buffer("mean", torch.zeros(place))
+        self.register_buffer("deviation", torch.ones(place))
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the predicted field, (batch, outputs, n, ...), of a (batch, inputs, n, ...)."""
@@ -186,4 +198,17 @@ class MgNO(nn.Module):
             )
         for W, L in zip(self.multigrid, self.pointwise):
             u = F.gelu(W(u) + L(u))
-        return self.head(u)
+        u = self.head(u)
+        return self._scale(self.mean, u.shape) + self._scale(self.deviation, u.shape) * u
+
+    def set_scale(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the fields that outputs are scaled with: their mean and deviation in training."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def _scale(self, field: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return a field of scales on another grid than its own, where that is asked for."""
+        if self.settings["scaled_on"] is None or field.shape[2:] == shape[2:]:
+            return field
+        mode = ("linear", "bilinear", "trilinear")[field.ndim - 3]
+        return F.interpolate(field, size=list(shape[2:]), mode=mode)

@@ -116,7 +116,7 @@ class Surrogate:
         place = next(self.model.parameters()).device
         with torch.inference_mode():
             u = self.model(torch.from_numpy(scaled).float().to(place)[None, None])
-        return u[0, 0].double().cpu().numpy() * (card["output_std"] * source / card["source"])
+        return u[0, 0].double().cpu().numpy() * (source / card["source"])
 
 
 def surrogate(name: str | Path, device: str = "cpu", strict: bool = True) -> Surrogate:

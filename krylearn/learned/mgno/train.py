@@ -40,6 +40,8 @@ class Config:
     loss : {'frequency', 'h1'}
         What is minimised: the paper's `FrequencyLoss`, which leaves gradients beyond mode 20 free,
         or the relative error in H1, gradients being differences of neighbours.
+    pointwise : bool
+        Scale outputs with the mean and the deviation of the solutions at each point, not over all.
     """
 
     name: str = "mgno"
@@ -57,6 +59,7 @@ class Config:
     rising: float = 0.2
     precision: str = "tf32"
     loss: str = "frequency"
+    pointwise: bool = False
     seed: int = 0
 
     @classmethod
@@ -122,15 +125,20 @@ class Trainer:
         if len(a) < count:
             raise ValueError(f"{config.data} holds {len(a)} samples; {count} are needed")
         seen = slice(0, config.train)
-        # The network works in units of its training data, which a prediction is scaled back from.
+        # The network works in units of its training data.
         self.scales: dict[str, Any] = {
             "input_mean": float(a[seen].mean()), "input_std": float(a[seen].std()),
-            "output_std": float(u[seen].std()),
             "input_range": [float(a[seen].min()), float(a[seen].max())],
         }  # fmt: skip
         self.a = self._put((a - self.scales["input_mean"]) / self.scales["input_std"])
-        self.u = self._put(u / self.scales["output_std"])
-        self.model = MgNO(**({"inputs": a.shape[1], "dimension": a.ndim - 2} | config.model))
+        self.u = self._put(u)
+        settings = {"inputs": a.shape[1], "dimension": a.ndim - 2} | config.model
+        if config.pointwise:
+            settings["scaled_on"] = u.shape[2:]
+        self.model = MgNO(**settings)
+        over = 0 if config.pointwise else None
+        self.model.set_scale(*(torch.from_numpy(np.asarray(part)) for part in
+                               (u[seen].mean(over), u[seen].std(over))))  # fmt: skip
         if a.ndim == 4:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(self.device)
