@@ -1,5 +1,9 @@
 """Kernels against NumPy, and the same result for any number of threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -141,3 +145,27 @@ def test_hermitian_up_to_what_assembly_rounds(dtype):
         noisy = A.copy()
         noisy.data = noisy.data * (1 + size * rng.uniform(-1, 1, A.nnz)).astype(dtype)
         assert relaxation.is_hermitian(*unsigned_indices(noisy), noisy.data) == expected
+
+
+def test_an_edit_in_another_file_is_seen_by_the_cache(tmp_path):
+    (tmp_path / "callee.py").write_text(
+        "from krylearn.kernels.parallel import jit\n@jit\ndef f(x):\n    return x + 1\n"
+    )
+    (tmp_path / "caller.py").write_text(
+        "from callee import f\nfrom krylearn.kernels.parallel import jit\n"
+        "@jit\ndef g(x):\n    return f(x)\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [sys.executable, "-c", "from caller import g; print(g(1))"]
+
+    def answer():
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert answer() == answer() == "2"
+    source = (tmp_path / "callee.py").read_text()
+    (tmp_path / "callee.py").write_text(source.replace("x + 1", "x + 10"))
+    assert answer() == "11"

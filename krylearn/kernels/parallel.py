@@ -14,6 +14,7 @@ reduction then runs six times slower.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -22,14 +23,27 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.compiler import Compiler
 
 # Keeps NaN and Inf meaningful (unlike fastmath=True) and still lets reductions vectorise.
 _FASTMATH = {"reassoc", "contract"}
 
 
 class _Cache(FunctionCache):
-    """Numba's cache on disk; a directory that is full or has gone costs time, not the answer."""
+    """Numba's cache on disk; a directory that is full or has gone costs time, not the answer.
+
+    What was compiled is stale once any file has changed that holds a kernel it calls.
+    """
+
+    def __init__(self, function: Callable, sources: set[str]) -> None:
+        super().__init__(function)
+        stamps = [self._impl.locator.get_source_stamp()]
+        for path in filter(os.path.exists, sorted(sources)):
+            status = os.stat(path)
+            stamps.append((os.path.basename(path), status.st_mtime, status.st_size))
+        name = self._impl.filename_base
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, tuple(stamps))
 
     def load_overload(self, sig, target_context):
         try:
@@ -42,11 +56,46 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
 
 
-def jit(function: Callable) -> Callable:
-    """Compile a kernel: no GIL, cached on disk where the cache directory can be written."""
-    dispatcher = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+class _NoAlias(Compiler):
+    """Compiles functions whose array arguments share no memory that is written."""
+
+    def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+        flags = flags.copy()
+        flags.noalias = True
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+
+# The files of kernels that a kernel's module imports, and theirs.
+_sources: dict[str, set[str]] = {}
+
+
+def _sources_of(function: Callable) -> set[str]:
+    """Return the files in which kernels are that `function` may call, but for its own."""
+    sources: set[str] = set()
+    for value in function.__globals__.values():
+        module = getattr(getattr(value, "py_func", None), "__module__", function.__module__)
+        if module != function.__module__:
+            sources |= _sources.get(module, set())
+    own = _sources.setdefault(function.__module__, {function.__code__.co_filename})
+    own |= sources
+    return own - {function.__code__.co_filename}
+
+
+def jit(function: Callable | None = None, *, noalias: bool = False) -> Callable:
+    """Compile a kernel: no GIL, cached on disk where the cache directory can be written.
+
+    `noalias` promises that no array argument overlaps another one that is written. Without it a
+    loop over many arrays is full of tests for overlap, or not vectorised.
+    """
+    if function is None:
+        return functools.partial(jit, noalias=noalias)
+    options: dict[str, Any] = {"pipeline_class": _NoAlias} if noalias else {}
+    dispatcher = numba.njit(
+        nogil=True, fastmath=_FASTMATH, error_model="numpy", **options
+    )(function)  # fmt: skip
+    sources = _sources_of(function)
     with contextlib.suppress(RuntimeError):  # numba: "cannot cache function: no locator available"
-        dispatcher._cache = _Cache(function)  # type: ignore[attr-defined]
+        dispatcher._cache = _Cache(function, sources)  # type: ignore[attr-defined]
     return dispatcher
 
 
