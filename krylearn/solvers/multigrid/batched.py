@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.grid import Grid, GridOperator
 from krylearn.interface import Reason, SolveInfo, not_negative
 from krylearn.kernels import multigrid_batched as kernels
@@ -33,7 +34,7 @@ _REASONS = {
 }
 
 
-def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, post=1):
+def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, post=1, device=None):
     """Solve many systems on one grid together, by conjugate gradients with a multigrid cycle.
 
     Parameters
@@ -51,11 +52,15 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
         Most iterations.
     pre, post : int
         Red-black sweeps before and after the coarse correction.
+    device : {None, 'cpu', 'cuda'}
+        Where to solve; by default where the data lies. Coefficients and b may be arrays on a CUDA
+        device.
 
     Returns
     -------
     X : (m, n) float64 array
-    infos : list of SolveInfo
+        Where b was: for b on the device there, in the kind that b has.
+    infos : sequence of SolveInfo
         One for each system, `solve_seconds` and `setup_seconds` being its share of the whole.
 
     Raises
@@ -90,6 +95,15 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
             raise ValueError(f"{name} must be an integer >= {least}, not {count!r}")
     if pre != post or pre < 1:
         raise ValueError("pre and post must be equal and positive: cg needs a symmetric cycle")
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
+    there = lies_on_cuda(A) or lies_on_cuda(b)
+    if device == "cuda" or there or isinstance(A, list | tuple) and any(map(lies_on_cuda, A)):
+        if device == "cpu":
+            raise ValueError("A or b lies on the CUDA device: take it to the host, or leave device")
+        from krylearn.cuda.batched import solve_batch as solve_on_cuda
+
+        return solve_on_cuda(A, b, grid, rtol, atol, int(maxiter), int(pre))
     systems = _Systems(A, b, grid)
     m, n = systems.count, systems.grid.size
     X = np.empty((m, n))
