@@ -29,7 +29,7 @@ bench: $(VENV)/.ready      ## the speed figures of the README
 
 cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and benchmarks
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cuda]'
-	$(BIN)/python -m pytest tests/test_cuda.py
+	$(BIN)/python -m pytest tests/test_cuda*.py
 	$(BIN)/krylearn bench cuda
 
 clean:

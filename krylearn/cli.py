@@ -267,6 +267,7 @@ def generate(
     workers: Annotated[int | None, typer.Option(help="Processes (all cores).", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of each process.", min=1)] = 1,
     overwrite: Annotated[bool, typer.Option(help="Start anew, whatever is there.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: darcy only.")] = "cpu",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make a data set: draw, solve, verify, write. A run that was killed goes on.
@@ -278,6 +279,7 @@ def generate(
 
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before NumPy is imported
         os.environ.setdefault(name, str(threads))
+    from krylearn.cuda.arrays import NoCUDA
     from krylearn.data import plan, run, show
     from krylearn.data import workers as processes
 
@@ -289,8 +291,10 @@ def generate(
                 family, samples=samples, out=out, grid=plan.parse_grid(grid), solver=solver,
                 seed=seed, rtol=rtol, stride=stride, dtype=dtype,
                 options=plan.parse_options(settings or []), workers=workers, threads=threads,
-                overwrite=overwrite, watcher=bar,
+                overwrite=overwrite, device=device, watcher=bar,
             )  # fmt: skip
+    except NoCUDA as error:
+        raise fail(error, as_json) from None
     except (run.Stopped, RuntimeError) as error:
         fail(error, as_json)
         raise typer.Exit(1) from None

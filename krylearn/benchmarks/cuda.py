@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.benchmarks import cuda_batched
+
 RUNS = 5
 SHORT, LONG = 20, 120
 # What the project wants: CuPy's time an iteration over ours; a fused iteration's bytes a second
@@ -241,6 +243,8 @@ def run(sides: tuple[int, ...] = (128, 256, 512), matrix_side: int = 256) -> dic
         torch.cuda.empty_cache()
         rows += poisson_rows(side)
     rows += multigrid_rows(matrix_side // 2)
+    torch.cuda.empty_cache()
+    rows += cuda_batched.rows(matrix_side // 2)
     return {"machine": facts, "rows": rows}
 
 
@@ -259,7 +263,8 @@ def table(results: dict[str, Any]) -> str:
         rate, peer = row.get("bytes_per_second"), row.get("peer_milliseconds")
         cells = [
             row["case"], row["what"], f"{row['milliseconds']:.3f}",
-            f"{rate / 1e12:.2f}" if rate else "", f"{row['share_of_copy']:.0%}" if rate else "",
+            f"{rate / 1e12:.2f}" if rate else "",
+            f"{row['share_of_copy']:.0%}" if "share_of_copy" in row else "",
             f"{peer:.3f}" if peer else "", f"{peer / row['milliseconds']:.2f}" if peer else "",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")

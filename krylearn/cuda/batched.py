@@ -90,8 +90,7 @@ def solve_batch(A: Any, b: Any, grid: Grid | None, rtol: float, atol: float, max
     outcome = empty((m, kernels.OUTCOMES), np.float64)
     history = empty((m, maxiter + 1), np.float64, "the histories of residuals (see maxiter)")
     held, wraps = sides_of(grid)
-    common = (held, wraps, 2.0 if grid.centering == "cell" else 1.0, _squares(grid),
-              upload(shares_of(grid)))  # fmt: skip
+    common = (held, wraps, _nearer(grid), _squares(grid), upload(shares_of(grid)))
     for members, strengths in _alike(kind, grid, given, common):
         levels = levels_of(grid, strengths, kernels.SIZE)
         every = len(members) == m
@@ -108,11 +107,40 @@ def solve_batch(A: Any, b: Any, grid: Grid | None, rtol: float, atol: float, max
     past = arrays.shared(history)[:, :last]
     past = np.array(past) if arrays.simulated() else past.cpu().numpy()
     failed = np.flatnonzero(ended[:, kernels.STATE] == kernels.NONFINITE)
-    reasons = {int(i): _diagnose(ended[i], given, int(i)) for i in failed}
+    reasons = {int(i): _diagnose(given[i], rhs[min(i, len(rhs) - 1)]) for i in failed}
     records = Records(ended, past, time.perf_counter() - started, reasons)
     if from_host:
         return download(X), records
     return arrays.in_the_kind_of(X, b), records
+
+
+def relative_residuals(c: Any, b: Any, X: Any, grid: Grid) -> np.ndarray:
+    """Return ``norm(b - A x) / norm(b)`` of each system, recomputed from its coefficient.
+
+    Parameters
+    ----------
+    c, X : (m, n) arrays on the device
+    b : (m, n) or (1, n) array on the device
+    grid : Grid
+    """
+    m = c.shape[0]
+    blocks = min(m, _blocks())
+    held, wraps = sides_of(grid)
+    levels = levels_of(grid, (0.0,) * grid.ndim, kernels.SIZE)
+    room, out = empty((blocks, (4 + grid.ndim) * grid.size), float), empty((m, 2), float)
+    kernels.run(
+        kernels.residuals, blocks, kernels.COEFFICIENT, grid.ndim, _whole(levels.geo), held, wraps,
+        _nearer(grid), _squares(grid), upload(shares_of(grid)), c, b, X, room, out,
+    )  # fmt: skip
+    norms = download(out)
+    with np.errstate(all="ignore"):
+        relative = norms[:, 0] / np.where(norms[:, 1] > 0, norms[:, 1], 1.0)
+    return np.where(np.isfinite(relative), relative, np.inf)
+
+
+def _nearer(grid: Grid) -> float:
+    """Return how much nearer than a point a Dirichlet side is."""
+    return 2.0 if grid.centering == "cell" else 1.0
 
 
 def _operands(A: Any, grid: Grid | None) -> tuple[int, Grid, Any]:
@@ -152,7 +180,7 @@ def _operands(A: Any, grid: Grid | None) -> tuple[int, Grid, Any]:
 def _rows(values: Any, name: str, m: int, n: int, single: bool = False) -> Any:
     """Return an operand as rows of n on the device, in double precision or, if it may, single."""
     dtype = arrays.dtype_of(values) if hasattr(values, "dtype") else np.dtype(float)
-    on_device = lies_on_cuda(values)
+    on_device = lies_on_cuda(values) and not arrays.simulated()
     if not on_device:
         values = getattr(values, "_ary", values)
         values = np.asarray(values)
@@ -244,10 +272,10 @@ def _put(array: Any, members: np.ndarray, values: Any) -> None:
     arrays.tensor_of(array)[torch.from_numpy(members).cuda()] = arrays.tensor_of(values)
 
 
-def _diagnose(ended: np.ndarray, given: Any, i: int) -> Reason:
+def _diagnose(values: Any, rhs: Any) -> Reason:
     """Return what was not finite."""
-    if not np.isfinite(ended[kernels.BNORM]):
+    if not np.isfinite(download(rhs)).all():
         return Reason.NONFINITE_RHS
-    if not np.isfinite(download(given[i])).all():
+    if not np.isfinite(download(values)).all():
         return Reason.NONFINITE_OPERATOR
     return Reason.OVERFLOW

@@ -72,7 +72,7 @@ class Maker:
         problems = [P for systems in drawn if systems for P in systems if finite(P)]
         solutions = dict(zip(map(id, problems), self._attempt(problems)))
         rows = [
-            self._row(i, systems, solutions, outcome) for i, systems in zip(members, drawn)
+            self.row(i, systems, solutions, outcome) for i, systems in zip(members, drawn)
         ]
         store.write(members[0], {name: np.stack([row[name] for row in rows]) for name in rows[0]})
         return outcome
@@ -84,9 +84,9 @@ class Maker:
         except (ValueError, TypeError, ArithmeticError, MemoryError, np.linalg.LinAlgError):
             return [None] * len(problems)
 
-    def _row(self, i: int, systems: list[Problem] | None, solutions: dict[int, Any],
+    def row(self, i: int, systems: list[Problem] | None, solutions: dict[int, Any],
              outcome: Outcome) -> dict[str, Any]:  # fmt: skip
-        """Verify a sample; return what is written of it."""
+        """Verify the solution of a sample; return what is written of it."""
         row: dict[str, Any] = {a.name: np.full(a.shape, _blank(a.dtype), a.dtype)
                                for a in self.layout.arrays[:-1]}  # fmt: skip
         row["seed"], row["residual"], row["valid"] = self.plan.seed + i, np.inf, 0
@@ -107,7 +107,7 @@ class Maker:
         for a in self.layout.inputs:
             row[a.name] = values[a.name.removeprefix("inputs/")]
         for a in (*self.layout.inputs, self.layout.solution):
-            row[f"statistics/{a.name.removeprefix('inputs/')}"] = _moments(row[a.name])
+            row[f"statistics/{a.name.removeprefix('inputs/')}"] = moments(row[a.name])
         return row
 
     def _unlike_the_others(self, values: dict[str, np.ndarray]) -> str:
@@ -176,7 +176,7 @@ def _blank(dtype: np.dtype) -> Any:
     return np.nan if dtype.kind in "fc" else 0
 
 
-def _moments(values: np.ndarray) -> tuple[float, float]:
+def moments(values: np.ndarray) -> tuple[float, float]:
     """Return the mean of the values (of real and imaginary parts alike) and of their squares."""
     if values.dtype.kind == "c":
         values = values.view(values.real.dtype)

@@ -64,6 +64,8 @@ class Plan:
         As the user asked: see `krylearn.data.solvers`.
     shard : int
         Samples that are solved together; a solver may carry what it learns within a shard only.
+    device : {'cpu', 'cuda'}
+        Where samples are drawn and solved.
     """
 
     family: str
@@ -76,6 +78,7 @@ class Plan:
     dtype: str = "float64"
     solver: str = "auto"
     shard: int = 1
+    device: str = "cpu"
 
     @classmethod
     def make(cls, family: str, *, samples: int, grid: Any = None,
@@ -109,6 +112,10 @@ class Plan:
 
         A shard takes a second or so, fits in memory, and leaves every worker some to do.
         """
+        if self.device == "cuda":
+            from krylearn.data.cuda import shard_of
+
+            return replace(self, shard=shard_of(self))
         size = sum(P.A.shape[0] for P in self.systems(0))
         wanted = min(32, 2**23 // max(size, 1), -(-self.samples // 16))
         return replace(self, shard=max(1, -(-wanted // step)) * step)
@@ -126,6 +133,8 @@ class Plan:
             raise ValueError(f"dtype must be float32 or float64, not {self.dtype!r}")
         known = [name for name in inspect.signature(make).parameters
                  if name not in ("shape", "seed")]  # fmt: skip
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device must be 'cpu' or 'cuda', not {self.device!r}")
         for name, value in self.options.items():
             if name not in known:
                 raise ValueError(f"{self.family} has no option {name!r}; it has "

@@ -91,7 +91,7 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
              seed: int = 0, rtol: float = 1e-8, stride: int | None = None,
              dtype: str = "float64", options: dict[str, Any] | None = None,
              workers: int | None = None, threads: int = 1, overwrite: bool = False,
-             watcher: Watcher | None = None) -> Report:  # fmt: skip
+             device: str = "cpu", watcher: Watcher | None = None) -> Report:  # fmt: skip
     """Make an HDF5 file of solved and verified problems.
 
     Sample i is the problem of the family with seed ``seed + i``. A run that was cut short, be it
@@ -125,6 +125,9 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
         Threads of each.
     overwrite : bool
         Start anew, whatever is there.
+    device : {'cpu', 'cuda'}
+        Where samples are drawn, solved and verified. On CUDA the random numbers of a seed are
+        others than on the CPU, and `workers` threads write the file.
     watcher : Watcher, optional
         Hears how it goes.
 
@@ -154,12 +157,16 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     if not out.absolute().parent.is_dir():
         raise ValueError(f"there is no folder {out.absolute().parent}")
     plan = Plan.make(family, samples=samples, grid=grid, seed=seed, rtol=rtol, stride=stride,
-                     dtype=dtype, options=options, solver=solver)  # fmt: skip
+                     dtype=dtype, options=options, solver=solver, device=device)  # fmt: skip
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} must be an integer >= 1, not {value!r}")
     if workers is None:
         workers = max(1, usable_cores() // threads)
+    if device == "cuda":
+        from krylearn.data import cuda
+
+        cuda.check(plan)
     layout = find_layout(plan)
     part = part_of(out)
     report = Report(out, plan.samples)
@@ -168,6 +175,8 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     there = next((path for path in (part, out) if path.exists() and not overwrite), None)
     if there is not None:
         report.solver = str(read_attributes(there)["solver"])
+    elif device == "cuda":
+        report.solver = "batch"
     elif solver == "auto":
         report.solver, report.trials = _choose(plan, workers, threads, watcher)
     else:
@@ -205,10 +214,16 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
     state, free = store.part.stat(), shutil.disk_usage(store.part.parent).free
     if (needed := state.st_size - 512 * state.st_blocks) > free:
         watcher.warn(f"{needed / 1e9:.2f} GB are to be written, and {free / 1e9:.2f} GB are free")
-    maker = Maker(plan, layout, report.solver)
+    if plan.device == "cuda":
+        from krylearn.data import cuda
+
+        outcomes = cuda.run_shards(cuda.CudaMaker(plan, layout), store, missing, workers)
+    else:
+        maker = Maker(plan, layout, report.solver)
+        outcomes = run_shards(maker, store, missing, workers, threads)
     done = kept
     try:
-        for outcome in run_shards(maker, store, missing, workers, threads):
+        for outcome in outcomes:
             done += outcome.count
             report.bad |= outcome.bad
             report.retried |= outcome.retried

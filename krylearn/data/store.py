@@ -167,6 +167,11 @@ def create(part: Path, plan: Plan, layout: Layout, solver: str, configuration: d
 def attributes(plan: Plan, layout: Layout, solver: str, configuration: dict) -> dict[str, Any]:
     """Return the provenance: all that the bytes depend on, and nothing else (no date)."""
     grid = [] if plan.grid is None else list(plan.grid)
+    device = {}
+    if plan.device == "cuda":
+        from krylearn.data.cuda import device_name
+
+        device = {"device": device_name()}
     return {
         "made_by": "krylearn generate", "format": FORMAT, "family": plan.family,
         "options": json.dumps(plan.options, sort_keys=True), "grid": grid,
@@ -175,7 +180,7 @@ def attributes(plan: Plan, layout: Layout, solver: str, configuration: dict) -> 
         "solver_asked_for": plan.solver, "solver": solver,
         "solver_configuration": json.dumps(configuration, sort_keys=True),
         "versions": json.dumps(versions(), sort_keys=True),
-        "arrays": [a.name for a in layout.arrays],
+        "arrays": [a.name for a in layout.arrays], **device,
     }  # fmt: skip
 
 

@@ -100,6 +100,24 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     return scipy.fft.idstn(spectrum, type=2, norm="ortho")
 
 
+def amplitudes(sizes: tuple[int, ...], alpha: float, tau: float) -> np.ndarray:
+    """Return by what noise is multiplied before the cosine transform to a field in the unit box.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.fft
+    >>> from krylearn.problems.fields import amplitudes, gaussian_random_field
+    >>> noise = np.random.default_rng(3).standard_normal((6, 5))
+    >>> field = scipy.fft.idctn(noise * amplitudes((6, 5), 2.0, 3.0), norm="ortho")
+    >>> bool(np.allclose(field, gaussian_random_field((6, 5), seed=3)))
+    True
+    """
+    scale = tau ** (alpha - len(sizes) / 2) * math.sqrt(math.prod(sizes))
+    factors = scale * _decay(sizes, (1.0,) * len(sizes), 0, float(alpha), float(tau))
+    factors[(0,) * len(sizes)] = 0.0  # the mean
+    return factors
+
+
 @lru_cache(maxsize=2)  # a data set draws its fields from one covariance
 def _decay(drawn: tuple[int, ...], edges: tuple[float, ...], first: int, alpha: float,
            tau: float) -> np.ndarray:  # fmt: skip

@@ -42,12 +42,18 @@ def _compile(function: Callable, **options: Any) -> Callable:
     if not SIMULATED:
         with contextlib.suppress(RuntimeError):  # no directory for the cache can be written
             return cuda.jit(function, cache=True, **options)
-    return cuda.jit(function, **options)
+        return cuda.jit(function, **options)
+    return cuda.jit(function)
 
 
 def jit(function: Callable) -> Callable:
     """Compile a kernel."""
     return _compile(function)
+
+
+def with_registers(count: int) -> Callable[[Callable], Callable]:
+    """Compile a kernel whose threads have so many registers, that more of them fit."""
+    return functools.partial(_compile, max_registers=count)
 
 
 def device(function: Callable) -> Callable:
