@@ -17,8 +17,18 @@ import numpy as np
 SYSTEMS, ALONE, SAMPLES = 4096, 8, 8192
 
 
-def rows(side: int = 128, systems: int = SYSTEMS) -> Iterator[dict[str, Any]]:
-    """Yield Darcy systems, 12 or 3 by the sign of a Gaussian field, to 1e-8."""
+def rows(side: int = 128) -> Iterator[dict[str, Any]]:
+    """Yield Darcy systems, 12 or 3 by the sign of a Gaussian field, to 1e-8; and data sets."""
+    import torch
+
+    yield from batch_rows(side)
+    torch.cuda.empty_cache()
+    for dtype in ("float64", "float32"):
+        yield _data_set(side, dtype)
+
+
+def batch_rows(side: int, systems: int = SYSTEMS) -> Iterator[dict[str, Any]]:
+    """Yield a batch of systems."""
     import torch
 
     import krylearn as kl
@@ -46,10 +56,6 @@ def rows(side: int = 128, systems: int = SYSTEMS) -> Iterator[dict[str, Any]]:
            "milliseconds": _on_host(grid, c)}  # fmt: skip
     yield {"case": case, "what": "drawing the fields, a system",
            "milliseconds": milliseconds(lambda: maker.draw(0, systems), 3) / systems}  # fmt: skip
-    del X, c
-    torch.cuda.empty_cache()
-    for dtype in ("float64", "float32"):
-        yield _data_set(side, dtype)
 
 
 def _operator(grid: Any, c: Any) -> Any:

@@ -94,11 +94,11 @@ def solve_batch(A: Any, b: Any, grid: Grid | None, rtol: float, atol: float, max
     for members, strengths in _alike(kind, grid, given, common):
         levels = levels_of(grid, strengths, kernels.SIZE)
         every = len(members) == m
-        part = [given, rhs, X, outcome, history]
+        part: list[Any] = [given, rhs, X, outcome, history]
         if not every:
             part = [_take(a, members) if len(a) == m else a for a in (given, rhs)]
             part += [empty((len(members), a.shape[1]), np.float64) for a in (X, outcome, history)]
-        _run(kind, grid, levels, common, *part, rtol, atol, maxiter, sweeps)
+        _run(kind, grid, levels, common, part, rtol, atol, maxiter, sweeps)
         if not every:
             for whole, some in zip((X, outcome, history), part[2:]):
                 _put(whole, members, some)
@@ -224,10 +224,10 @@ def _alike(kind: int, grid: Grid, given: Any, common: tuple
         yield np.flatnonzero(which.ravel() == number), tuple(map(float, row))
 
 
-def _run(kind: int, grid: Grid, levels: Levels, common: tuple, given: Any, rhs: Any, X: Any,
-         outcome: Any, history: Any, rtol: float, atol: float, maxiter: int,
-         sweeps: int) -> None:  # fmt: skip
+def _run(kind: int, grid: Grid, levels: Levels, common: tuple, operands: list, rtol: float,
+         atol: float, maxiter: int, sweeps: int) -> None:  # fmt: skip
     """Queue the solution of systems with the same levels."""
+    given, rhs, X, outcome, history = operands
     n = grid.size
     blocks = min(given.shape[0], _blocks())
     what = "the room for the systems that are solved at a time"

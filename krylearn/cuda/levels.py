@@ -77,8 +77,8 @@ def levels_of(grid: Grid, strengths: tuple[float, ...], threads: int) -> Levels:
         row[box.FAST] = row[box.ODD] == 0
         row[box.POINTS], row[box.PAIRS] = _wide(n[2], threads), _wide(-(-n[2] // 2), threads)
         if able.any():
-            whole: list[Transfer | None] = [None] * (3 - len(axes)) + transfers
-            for slot, (size, transfer) in enumerate(zip(n, whole)):
+            for slot, size in enumerate(n):
+                transfer = transfers[slot - 3] if slot >= 3 - len(axes) else None
                 row[box.INTS + slot], row[box.FLOATS + slot] = ints.length, floats.length
                 _tabulate(transfer or identity(size), ints, floats, row, slot)
         rows.append(row)

@@ -76,7 +76,6 @@ def _transformed(Q, after, x, out):
     while system < out.shape[0]:
         i, given = np.uint32(cuda.threadIdx.x), x[system]
         while i < size:
-            rest = np.uint32(i % step)
             j = np.uint32(i // step % n)
             at = np.uint32(i - j * step)
             total = 0.0
