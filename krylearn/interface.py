@@ -19,6 +19,7 @@ import numpy as np
 from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.kernels.vector import norm, subtract
 from krylearn.operators import Identity, Operator, Preconditioner, as_operator, matrix_like
+from krylearn.petsc.library import in_petsc
 
 __all__ = ["Reason", "Solve", "SolveInfo", "solve_with", "time_limit"]
 
@@ -222,6 +223,11 @@ class Solve:
         self._start_is_zero = self._is_zero(x)
         self._hopeless = math.inf
         self._x_readonly = self._read_only(x)
+
+    @property
+    def unknowns(self) -> int:
+        """How many there are, those that other processes hold included."""
+        return self.n
 
     # -- what a loop asks ------------------------------------------------------------------
 
@@ -453,6 +459,12 @@ def check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) ->
     M = matrix_like(M, "M")
     if tuple(M.shape) != (n, n):
         raise ValueError(f"M has shape {tuple(M.shape)}; A needs ({n}, {n})")
+    check_traits(M, method, needs)
+    return M
+
+
+def check_traits(M: Any, method: str, needs: tuple[str, ...]) -> None:
+    """Raise ValueError where M lacks a trait that the method needs."""
     # None: the trait is not known, which is the caller's promise to keep.
     advice = {
         "linear": "is not linear: use fcg (symmetric A) or fgmres",
@@ -463,7 +475,6 @@ def check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) ->
         if getattr(M, trait, None) is False:
             needed = trait.replace("_", " ")
             raise ValueError(f"{method} needs a {needed} M; this one {advice[trait]}")
-    return M
 
 
 def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
@@ -497,6 +508,12 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     ValueError
         If shapes do not fit, a tolerance is negative or NaN, or M lacks a trait in `needs`.
     """
+    if in_petsc(A, b) or hasattr(A, "held_columns"):
+        from krylearn.petsc.solve import solve_petsc
+
+        return solve_petsc(loop, A, b, x0, method=method, rtol=rtol, atol=atol, maxiter=maxiter,
+                           M=M, callback=callback, needs=needs, limit=limit, square=square,
+                           together=together)  # fmt: skip
     started = time.perf_counter()
     if lies_on_cuda(A) or lies_on_cuda(b):
         from krylearn.cuda.solve import solve_on_cuda

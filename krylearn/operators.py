@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.kernels import csr, diagonals
 from krylearn.kernels.vector import CHUNK, dot
+from krylearn.petsc.library import in_petsc
 
 
 class Operator:
@@ -261,6 +262,10 @@ def matrix_like(A: Any, name: str = "A") -> Any:
     ValueError
         If `A` is not two-dimensional.
     """
+    if in_petsc(A):
+        from krylearn.petsc.convert import as_matrix
+
+        return as_matrix(A)
     if lies_on_cuda(A):
         from krylearn.cuda.operators import as_cuda_matrix
 

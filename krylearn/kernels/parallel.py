@@ -17,7 +17,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -179,13 +179,44 @@ def parallel_for(kernel: Callable, n: int, grain: int, *args: Any) -> None:
         task.result()
 
 
+_spread = threading.local()
+
+
+@contextlib.contextmanager
+def spread_over(ranks: Any) -> Iterator[None]:
+    """Let the sums of this thread be those of vectors whose parts lie in several processes.
+
+    Parameters
+    ----------
+    ranks : object or None
+        Has ``sum(value)`` and ``max(value)`` over the processes; None: vectors are whole again.
+    """
+    before = getattr(_spread, "ranks", None)
+    _spread.ranks = ranks
+    try:
+        yield
+    finally:
+        _spread.ranks = before
+
+
+def over_ranks() -> Any:
+    """Return what `spread_over` was given; None where vectors are whole."""
+    return getattr(_spread, "ranks", None)
+
+
+def everywhere(total: Any) -> Any:
+    """Return a sum over all processes, `total` being that of this one."""
+    ranks = getattr(_spread, "ranks", None)
+    return total if ranks is None else ranks.sum(total)
+
+
 def parallel_sum(kernel: Callable, n: int, chunk: int, *args: Any) -> Any:
     """Sum ``kernel(lo, hi, *args)`` over fixed chunks of ``[0, n)``, in order.
 
     The chunks depend on `n` alone, so the result is the same for any number of threads.
     """
     if n <= chunk:
-        return _scalar(kernel(0, n, *args))
+        return _scalar(everywhere(kernel(0, n, *args)))
     cuts = list(range(0, n, chunk)) + [n]
     count = len(cuts) - 1
     parts = min(_threads, count)
@@ -206,7 +237,7 @@ def parallel_sum(kernel: Callable, n: int, chunk: int, *args: Any) -> Any:
     total = sums[0]
     for value in sums[1:]:
         total += value
-    return _scalar(total)
+    return _scalar(everywhere(total))
 
 
 def _scalar(value: Any) -> Any:

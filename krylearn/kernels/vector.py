@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from krylearn.kernels.parallel import jit, parallel_for, parallel_sum
+from krylearn.kernels.parallel import (
+    everywhere,
+    jit,
+    over_ranks,
+    parallel_for,
+    parallel_sum,
+)
 
 # Elements a chunk of a reduction. Fixed, so that a sum never depends on the number of threads.
 CHUNK = 65536
@@ -107,10 +113,13 @@ def root(square: float, x: np.ndarray) -> float:
     tiny, huge = (1e-290, 1e290) if x.real.dtype == np.float64 else (1e-30, 1e30)
     if tiny < square < huge or square != square or x.shape[0] == 0:
         return np.sqrt(square)
-    largest = float(np.max(np.abs(x)))
+    largest, ranks = float(np.max(np.abs(x))), over_ranks()
+    if ranks is not None:
+        largest = ranks.max(largest)
     if largest == 0.0 or not math.isfinite(largest):
         return np.float64(largest)
-    return largest * np.float64(np.linalg.norm(x / x.real.dtype.type(largest)))
+    scaled = np.float64(np.linalg.norm(x / x.real.dtype.type(largest)))
+    return largest * (scaled if ranks is None else np.sqrt(ranks.sum(scaled**2)))
 
 
 def axpy(alpha: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -304,7 +313,13 @@ def gram(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     total = np.zeros((X.shape[0], Y.shape[0]), X.dtype)
     for columns in _pieces(X.shape[1], total.size):
         total += np.conj(X[:, columns]) @ Y[:, columns].T
-    return total
+    return everywhere(total)
+
+
+def all_finite(X: np.ndarray) -> bool:
+    """Return whether an array, all parts of it, holds neither NaN nor Inf."""
+    finite, ranks = bool(np.all(np.isfinite(X))), over_ranks()
+    return finite if ranks is None else not ranks.max(float(not finite))
 
 
 def _pieces(n: int, size: int) -> list[slice]:

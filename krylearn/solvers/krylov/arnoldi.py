@@ -56,7 +56,7 @@ def _cycles(s: Solve, restart: int, flexible: bool, notify: str) -> None:
 
         return device.arnoldi(s, restart, flexible, notify)
     # No more vectors than the solve can use; memory that is never written is never held.
-    m = max(1, min(restart, s.n, s.maxiter))
+    m = max(1, min(restart, s.unknowns, s.maxiter))
     flexible = flexible and not s.M.identity
     accurate = np.result_type(s.dtype, np.float64)
     V = s.empty(m + 1, s.n)

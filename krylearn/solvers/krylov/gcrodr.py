@@ -10,7 +10,7 @@ from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.dense import rotate, solve_upper
 from krylearn.kernels.vector import combine, dot, gram, orthogonalise, scale, transform
 from krylearn.operators import matrix_like
-from krylearn.solvers.krylov.recycle import RecycleSpace
+from krylearn.solvers.krylov.recycle import RecycleSpace, held_columns
 from krylearn.solvers.krylov.subspace import (
     accurate,
     dominant_subspace,
@@ -87,7 +87,7 @@ def gcrodr(A, b, x0=None, *, rtol=1e-5, atol=0.0, restart=40, k=20, maxiter=None
         if not isinstance(recycle, RecycleSpace):
             raise TypeError(f"recycle must be a RecycleSpace, not {type(recycle).__name__}")
         A = matrix_like(A)
-        recycle.require(int(A.shape[1]))
+        recycle.require(held_columns(A))
     k = min(int(k), int(restart) - 1)
     return solve_with(
         lambda s: _gcrodr(s, int(restart), k, recycle, callback_type), A, b, x0, method="gcrodr",
@@ -127,7 +127,7 @@ class _Basis:
     def __init__(self, s: Solve, m: int, k: int) -> None:
         self.s, self.k = s, k
         # No more vectors than the solve can use; memory that is never written is never held.
-        self.m = max(k + 1, min(m, s.n + 1, s.maxiter + k))
+        self.m = max(k + 1, min(m, s.unknowns + 1, s.maxiter + k))
         wide = accurate(s.dtype)
         self.W = s.empty(self.m + 1, s.n)
         self.Z = None if s.M.identity else s.empty(self.m, s.n)

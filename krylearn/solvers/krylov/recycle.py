@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.kernels.vector import all_finite
+
 __all__ = ["RecycleSpace"]
+
+
+def held_columns(A: Any) -> int:
+    """Return how long the vectors are that this process holds of those which A takes."""
+    return int(getattr(A, "held_columns", A.shape[1]))
 
 
 class RecycleSpace:
@@ -86,7 +93,7 @@ class RecycleSpace:
 
     def keep(self, vectors: np.ndarray) -> None:
         """Replace the vectors, one a row; none at all, or NaN, leave the space as it was."""
-        if len(vectors) and np.all(np.isfinite(vectors)):
+        if len(vectors) and all_finite(vectors):
             self.vectors = vectors
 
     def save(self, path: str | os.PathLike[str]) -> None:

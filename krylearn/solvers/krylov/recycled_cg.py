@@ -7,7 +7,7 @@ import numpy as np
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.vector import axpby, axpy, combine, dot, dots, gram, norm, step, transform
 from krylearn.operators import matrix_like
-from krylearn.solvers.krylov.recycle import RecycleSpace
+from krylearn.solvers.krylov.recycle import RecycleSpace, held_columns
 from krylearn.solvers.krylov.subspace import accurate, conjugate_rows
 
 # Steps between two removals of what rounding has left of r in the space.
@@ -71,7 +71,7 @@ def recycled_cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, k=10, maxiter=None, M=Non
         if not isinstance(recycle, RecycleSpace):
             raise TypeError(f"recycle must be a RecycleSpace, not {type(recycle).__name__}")
         A = matrix_like(A)
-        recycle.require(int(A.shape[1]))
+        recycle.require(held_columns(A))
     return solve_with(
         lambda s: _recycled_cg(s, int(k), recycle), A, b, x0, method="recycled_cg", rtol=rtol,
         atol=atol, maxiter=maxiter, M=M, callback=callback, together=recycle is None,
@@ -159,7 +159,7 @@ class _RitzVectors:
 
     def __init__(self, s: Solve, k: int, W: np.ndarray) -> None:
         self.k, self.W = k, W
-        self.rows = max(min(4 * k, s.n), 2)
+        self.rows = max(min(4 * k, s.unknowns), 2)
         self.Z = s.empty(self.rows, s.n)
         self.T = np.zeros((self.rows, self.rows))
         self.mu = np.zeros((len(W), self.rows), accurate(s.dtype))  # (A W)^H Z

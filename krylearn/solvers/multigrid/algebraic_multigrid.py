@@ -63,7 +63,7 @@ def algebraic_multigrid(A, B=None, **options):
         M.choice = "near-nullspace vectors" if B is not None else f"blocks of {blocks} unknowns"
         return M
     entries = square_csr(A, "algebraic_multigrid")
-    if _couplings_are_even(entries):
+    if couplings_are_even(entries):
         M = SmoothedAggregation(entries, **options)
         M.choice = "all couplings are of similar size"
     else:
@@ -72,6 +72,7 @@ def algebraic_multigrid(A, B=None, **options):
     return M
 
 
-def _couplings_are_even(A: Any) -> bool:
+def couplings_are_even(A: Any) -> bool:
+    """Return whether the couplings of a CSR matrix are of one sign and of similar size."""
     low, high = coupling_spread((*unsigned_indices(A), A.data))
     return bool(0 < high <= EVEN * low < np.inf)

@@ -83,6 +83,10 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     return M
 
 
+# Whose options it takes: command lines list them.
+multigrid.hands_to = (GeometricMultigrid, SmoothedAggregation, ClassicalAMG)  # type: ignore[attr-defined]
+
+
 def _suited(A: Any, B: Any) -> tuple[str, str]:
     """Return the coarsening that suits A, and why."""
     if B is not None:

@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from krylearn.interface import Reason
 from krylearn.kernels import relaxation, triangular
 from krylearn.kernels.schedule import Schedule, colouring, properly_coloured, schedule
-from krylearn.operators import Preconditioner, canonical_csr, unsigned_indices
+from krylearn.operators import Preconditioner, canonical_csr, matrix_like, unsigned_indices
+from krylearn.petsc.library import in_petsc
 from krylearn.solvers.relaxation.spectrum import jacobi_radius, youngs_omega
 
 _DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
@@ -42,6 +43,8 @@ def square_csr(A: Any, name: str, dtype: Any = None) -> Any:
     ValueError
         If `A` is not square.
     """
+    if in_petsc(A):
+        A = matrix_like(A)
     if not sp.issparse(A) and not hasattr(A, "tocsr"):
         if hasattr(A, "matvec"):
             raise TypeError(
