@@ -99,7 +99,8 @@ def _method(name: str, where: str, matrix: str, summary: str, **more: bool) -> N
     register(name, "method", f"solvers.{where}:{name}", matrix, summary, **more)
 
 
-_ON_CUDA = ("cg", "fcg", "minres", "gmres", "fgmres", "bicgstab", "fast_poisson")
+_ON_CUDA = ("cg", "fcg", "minres", "gmres", "fgmres", "bicgstab", "fast_poisson", "jacobi",
+            "gauss_seidel", "sor", "ssor", "chebyshev")  # fmt: skip
 _K, _R, _F = "krylov", "relaxation", "factorized"
 _method("cg", f"{_K}.cg", "spd", "conjugate gradients")
 _method("recycled_cg", f"{_K}.recycled_cg", "spd", "deflated conjugate gradients with recycling")

@@ -57,20 +57,20 @@ class CudaChebyshev(CudaOperator):
                  on_device: Any = None) -> None:  # fmt: skip
         super().__init__(A.shape, A.dtype)
         self._A, self._host, self._coefficients = A, scale, coefficients
-        self._scale = upload(scale.astype(A.dtype)) if on_device is None else on_device
+        self.scale = upload(scale.astype(A.dtype)) if on_device is None else on_device
         self._work = [empty(A.shape[0], A.dtype) for _ in range(3)]
         self.captures = A.captures
 
     def apply(self, log, x, out):
         q, rest, d = self._work
         (_, gain), *steps = self._coefficients
-        vector.chebyshev_start(log, gain, self._scale, x, rest, d, out)
+        vector.chebyshev_start(log, gain, self.scale, x, rest, d, out)
         for keep, gain in steps:
             self._A.apply(log, d, q)
-            vector.chebyshev_step(log, keep, gain, self._scale, q, rest, d, out)
+            vector.chebyshev_step(log, keep, gain, self.scale, q, rest, d, out)
 
     def fresh(self):
-        return CudaChebyshev(self._A.fresh(), self._host, self._coefficients, self._scale)
+        return CudaChebyshev(self._A.fresh(), self._host, self._coefficients, self.scale)
 
     def astype(self, dtype):
         if np.dtype(dtype) == self.dtype:
@@ -144,6 +144,7 @@ def _largest(A: CudaOperator, scale: np.ndarray, steps: int = 12) -> float:
 _BY_NAME: dict[str, Any] = {"jacobi": jacobi, "chebyshev": chebyshev}
 
 _SET_UP_ON_HOST = ("fast_poisson", "classical_amg", "smoothed_aggregation")
+_SWEEPS = ("gauss_seidel", "sor", "ssor")
 
 
 def by_name(name: str, A: CudaOperator) -> Any:
@@ -158,7 +159,9 @@ def by_name(name: str, A: CudaOperator) -> Any:
         return _BY_NAME[name](A)
     if name in _SET_UP_ON_HOST and hasattr(A, "to"):
         return registry.preconditioner(name, A.to("cpu")).to("cuda")
-    known = ", ".join((*_BY_NAME, *_SET_UP_ON_HOST))
+    if name in _SWEEPS and hasattr(A, "to"):
+        return registry.preconditioner(name, A.to("cpu"), order="multicolour").to("cuda")
+    known = ", ".join((*_BY_NAME, *_SWEEPS, *_SET_UP_ON_HOST))
     raise ValueError(f"no preconditioner {name!r} on CUDA; there are {known}")
 
 
@@ -171,6 +174,10 @@ def moved(M: Any, device: str) -> Any:
     arrays.require_cuda()
     if getattr(M, "name", "") == "jacobi":
         return CudaJacobi(M._scale)
+    if hasattr(M, "sweep"):
+        from krylearn.cuda.sweeps import CudaSweeps
+
+        return CudaSweeps(M)
     if hasattr(M, "shape_of_box"):
         from krylearn.cuda.fast_poisson import CudaFastPoisson
 

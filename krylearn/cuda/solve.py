@@ -92,11 +92,11 @@ class CudaSolve(Solve):
             S[getattr(scalars, name)] = value
         upload(S, self.S)
 
-    def begin(self, most: int | None = None) -> None:
-        """Begin a pass of at most so many iterations."""
+    def begin(self, most: int | None = None, bound: float = math.inf) -> None:
+        """Begin a pass of at most so many iterations; it ends past `bound`, a residual."""
         left = self.maxiter - self.iterations
         fill(self.log, 0)
-        upload(np.array([self.tolerance, self._hopeless, left if most is None else
+        upload(np.array([self.tolerance, min(bound, self._hopeless), left if most is None else
                          min(left, most)], np.float64), self.control)  # fmt: skip
 
     def repeat(self, iterate: Callable[[], None], period: int = 1, matvecs: int = 1,
@@ -265,7 +265,9 @@ def solve_on_cuda(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any, M: Any
 
         M = by_name(M, A)
     elif M is not None:
-        M = interface.check_preconditioner(_on_device(M, "M", b), A.shape[1], method, needs)
+        M = _on_device(M, "M", b)
+    if M is not None:
+        M = interface.check_preconditioner(M, A.shape[1], method, needs)
     names = ("rtol", "atol", "maxiter")
     interface.check_arguments(method, A, b, square, *(settings[name] for name in names))
     interface.check_start(A.shape[1], b, x0)

@@ -40,6 +40,8 @@ RZ, PQ, ALPHA, BETA, RR, USE_R = 3, 4, 5, 6, 7, 8
 # bicgstab
 (B_START, B_RHO, B_RNORM, B_SIGMA, B_ALPHA, B_MINUS_ALPHA, B_OMEGA, B_MINUS_OMEGA, B_BETA,
  B_MINUS_BETA_OMEGA, B_TNORM) = range(3, 14)  # fmt: skip
+# chebyshev
+C_RHO, C_KEEP, C_GAIN = range(3, 6)
 # gmres
 G_AGAIN, G_BELOW, G_INVERSE, G_SIZE = range(3, 7)
 SLOTS = 24
@@ -152,6 +154,22 @@ def fcg_residual(log, control, S, sums):
     if cuda.threadIdx.x == 0:
         S[RR] = rr
         note(math.sqrt(rr), log, control)
+
+
+@jit
+def chebyshev_next(log, S, theta, delta):
+    """Set what the last correction and the scaled residual are multiplied by; C_RHO starts at 0."""
+    if log[STOP] != 0.0:
+        return
+    if cuda.threadIdx.x == 0:
+        previous = S[C_RHO].real
+        if previous == 0.0:
+            rho = delta / theta
+            S[C_KEEP], S[C_GAIN] = 0.0, 1.0 / theta
+        else:
+            rho = 1.0 / (2.0 * theta / delta - previous)
+            S[C_KEEP], S[C_GAIN] = rho * previous, 2.0 * rho / delta
+        S[C_RHO] = rho
 
 
 @jit

@@ -265,6 +265,22 @@ def _chebyshev_step(log, keep, gain, scale, q, rest, d, out):
 
 
 @jit
+def _chebyshev_step_by(log, S, keep, gain, scale, q, rest, d, out):
+    if log[0] != 0.0:
+        return
+    n, stride = np.uint32(rest.shape[0]), np.uint32(cuda.gridsize(1))
+    i = np.uint32(cuda.grid(1))
+    k, g = rest.dtype.type(S[keep]), rest.dtype.type(S[gain])
+    while i < n:
+        left = rest[i] - q[i]
+        rest[i] = left
+        t = k * d[i] + g * scale[i] * left
+        d[i] = t
+        out[i] += t
+        i = np.uint32(i + stride)
+
+
+@jit
 def _dots(log, S, wanted, V, rows, w, sums):
     """Write the sums of ``conj(V[k]) w``, k < rows, and after them those of ``conj(w) w``.
 
@@ -440,6 +456,11 @@ def chebyshev_start(log, gain, scale, r, rest, d, out, add=False):
 def chebyshev_step(log, keep, gain, scale, q, rest, d, out):
     """Do ``rest -= q; d = keep * d + gain * scale * rest; out += d``."""
     _over(_chebyshev_step, rest.shape[0], log, keep, gain, scale, q, rest, d, out)
+
+
+def chebyshev_step_by(log, S, keep, gain, scale, q, rest, d, out):
+    """Do what `chebyshev_step` does, by scalars on the device."""
+    _over(_chebyshev_step_by, rest.shape[0], log, S, keep, gain, scale, q, rest, d, out)
 
 
 def dots(log, S, wanted, V, rows, w, sums):

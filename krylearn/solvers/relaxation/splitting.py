@@ -298,6 +298,18 @@ class Sweeps(SplittingPreconditioner):
             self.sweep(r, out)
         return out
 
+    def to(self, device: str) -> Any:
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies.
+
+        Raises
+        ------
+        ValueError
+            If the order is not 'multicolour', which alone has a counterpart on CUDA.
+        """
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
+
     def sweep(self, b, x):
         """Sweep once over `x` in place; return the norm of the residuals met in passing."""
         assert self._parts is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.interface import Reason, Solve, SolveInfo, solve_with
 from krylearn.kernels.vector import axpy, subtract
 from krylearn.solvers.relaxation.splitting import (
@@ -43,6 +44,10 @@ def iterate(make: Callable[[Any], SplittingPreconditioner], name: str, A: Any, b
     """
     if M is not None:
         raise ValueError(f"{name} is its own preconditioner; give M to a Krylov method")
+    if lies_on_cuda(A) or lies_on_cuda(b):
+        from krylearn.cuda.sweeps import iterate as iterate_there
+
+        return iterate_there(make, name, A, b, x0, loop, settings)
     entries = square_csr(A, name, working_dtype(A, b, x0))
     if not all_finite(entries):
         # The first product with A brings it to light, and the record says so.

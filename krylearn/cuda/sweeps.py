@@ -1,0 +1,142 @@
+"""Gauss-Seidel, SOR and SSOR on the device, through colours; what they need is made on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from krylearn.cuda.arrays import upload
+from krylearn.cuda.operators import CudaOperator, as_cuda_matrix
+from krylearn.interface import SolveInfo, solve_with
+from krylearn.kernels.cuda import sweep
+from krylearn.solvers.relaxation.splitting import all_finite, square_csr
+
+
+class CudaSweeps(CudaOperator):
+    """Sweeps from zero: see `krylearn.GaussSeidel`, `krylearn.SOR` and `krylearn.SSOR`.
+
+    Parameters
+    ----------
+    M : GaussSeidel, SOR or SSOR
+
+    Raises
+    ------
+    ValueError
+        If its order is not 'multicolour'.
+    """
+
+    def __init__(self, M: Any) -> None:
+        super().__init__(M.shape, M.dtype)
+        if M.order != "multicolour":
+            raise ValueError(
+                f"{M.name} in the natural order has no counterpart on CUDA, where rows wait for "
+                "none: give order='multicolour'"
+            )
+        self.symmetric, self.positive_definite = M.symmetric, M.positive_definite
+        self.setup_seconds, self._omega, self._sweeps = M.setup_seconds, M.omega, M.sweeps
+        self._forward, self._backward = M.direction != "backward", M.direction != "forward"
+        plan, slices = M._plan, _Slices(M._plan)
+        self._colours = slices.colours
+        self._rows = _unsigned(slices.rows)
+        self._below, self._above = (slices.stored(part) for part in M._parts)
+        self._scale, self._first = (
+            upload(slices.spread(values[plan.rows.astype(np.int64)]))
+            for values in (M._scale, M._first)
+        )
+
+    def apply(self, log, x, out):
+        if self._forward:
+            for colour in self._colours:
+                self._relax(log, colour, 0.0, self._first, True, False, x, out)
+        if self._backward:
+            for colour in reversed(self._colours):
+                if self._forward:
+                    self._relax(log, colour, 1.0, None, False, True, x, out)
+                else:
+                    self._relax(log, colour, 0.0, self._first, False, True, x, out)
+        for _ in range(self._sweeps - 1):
+            self.sweep(log, x, out)
+
+    def sweep(self, log: Any, b: Any, x: Any) -> None:
+        """Queue a sweep over x."""
+        keep = 1.0 - self._omega
+        ways = [self._colours] * self._forward + [self._colours[::-1]] * self._backward
+        for way in ways:
+            for colour in way:
+                self._relax(log, colour, keep, self._scale, True, True, b, x)
+
+    def _relax(self, log: Any, colour: tuple[int, int], keep: float, scale: Any, lower: bool,
+               upper: bool, b: Any, x: Any) -> None:  # fmt: skip
+        sweep.relax(log, *colour, keep, scale, lower, upper, self._rows, self._below, self._above,
+                    b, x)  # fmt: skip
+
+
+class _Slices:
+    """How the rows of a schedule are cut into slices, none of which holds two colours."""
+
+    def __init__(self, plan: Any) -> None:
+        n, wide = len(plan.rows), sweep.SLICE
+        ends = plan.tasks[plan.levels]
+        place = np.empty(n, np.int64)
+        self.colours: list[tuple[int, int]] = []
+        at = 0
+        for lo, hi in zip(ends[:-1], ends[1:]):
+            place[lo:hi] = at * wide + np.arange(hi - lo)
+            self.colours.append((at, at + -(-int(hi - lo) // wide)))
+            at = self.colours[-1][1]
+        self._place, self._count = place, at
+        self.rows = np.full(at * wide, n, np.int64)
+        self.rows[place] = plan.rows
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Return values of rows in the order of storage, zero where there is no row."""
+        out = np.zeros(self._count * sweep.SLICE, values.dtype)
+        out[self._place] = values
+        return out
+
+    def stored(self, part: Any) -> tuple[Any, Any, Any]:
+        """Return where slices begin, and the columns and values of a triangle, on the device."""
+        wide = sweep.SLICE
+        start = part.indptr.astype(np.int64)
+        lengths = np.diff(start)
+        widths = np.zeros(self._count, np.int64)
+        np.maximum.at(widths, self._place // wide, lengths)
+        base = np.append(0, np.cumsum(widths * wide))
+        if base[-1] >= 2**32:
+            raise ValueError("the matrix has more entries than 32-bit indices reach")
+        row = np.repeat(self._place, lengths)
+        entry = np.arange(len(row)) - np.repeat(start[:-1], lengths)
+        to = base[row // wide] + entry * wide + row % wide
+        columns = np.full(max(1, base[-1]), len(lengths), np.int64)
+        values = np.zeros(max(1, base[-1]), part.values.dtype)
+        columns[to], values[to] = part.columns, part.values
+        return _unsigned(base), _unsigned(columns), upload(values)
+
+
+def _unsigned(numbers: np.ndarray) -> Any:
+    return upload(numbers.astype(np.uint32).view(np.int32)).view(np.uint32)
+
+
+def iterate(make: Callable[[Any], Any], name: str, A: Any, b: Any, x0: Any, loop: Callable | None,
+            settings: dict[str, Any]) -> tuple[Any, SolveInfo]:  # fmt: skip
+    """Do what `solvers.relaxation.stationary.iterate` does, for operands on the device."""
+    from krylearn.cuda import arrays
+    from krylearn.interface import solve_dtype
+    from krylearn.solvers.relaxation import device
+
+    arrays.require_cuda()
+    if not arrays.lies_on_cuda(A):
+        raise TypeError("b lies on the CUDA device, A does not: take kl.to_cuda(A)")
+    A = as_cuda_matrix(A)
+    if not hasattr(A, "to"):
+        raise TypeError(f"{name} on CUDA needs a sparse matrix or a grid operator")
+    given = [arrays.dtype_of(operand) for operand in (b, x0) if hasattr(operand, "dtype")]
+    entries = square_csr(A.to("cpu"), name, solve_dtype(A.dtype, *given))
+    if not all_finite(entries):
+        return solve_with(device.correct, A, b, x0, method=name, **settings)
+    P = make(entries)
+    x, info = solve_with(device.loop_of(loop, P), A, b, x0, method=name, M=P.to("cuda"), **settings)
+    P.observe(info)
+    return x, info
