@@ -187,6 +187,56 @@ def test_wrong_operands_are_refused():
         kl.solve_batch([masked], b[:1], device="cuda")
 
 
+# -- several right-hand sides ---------------------------------------------------------------------
+
+
+@runs
+@pytest.mark.parametrize("precondition", [None, "jacobi"])
+@pytest.mark.parametrize("form", ["csr", "grid"])
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_columns_advance_together_and_end_alone(form, precondition, dtype):
+    shape = (30, 40) if DEVICE else (3, 4)
+    values = 1 + np.arange(np.prod(shape)).reshape(shape) % 3
+    A = GridOperator.diffusion(Grid(shape), values, dtype=np.dtype(dtype))
+    n, k = A.shape[0], 11 if DEVICE else 3
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal((n, k)).astype(dtype)
+    b[:, 1] = 0
+    b[:, 2] = A @ np.linspace(0, 1, n)
+    start = np.zeros((n, k), dtype)
+    start[:, 2] = np.linspace(0, 1, n)
+    there = kl.to_cuda(A.tocsr() if form == "csr" else A)
+    x, info = kl.cg(there, kl.to_cuda(b), kl.to_cuda(start), rtol=1e-8, M=precondition)
+    assert info == 0 and host(x).shape == (n, k) and len(info.columns) == k
+    residuals = np.linalg.norm(b - A @ host(x), axis=0)
+    assert np.all(residuals <= 1.0001e-8 * np.linalg.norm(b, axis=0))
+    assert not np.any(host(x)[:, 1])
+    assert info.columns[1].iterations == info.columns[2].iterations == 0
+    for j, column in enumerate(info.columns):
+        y, alone = kl.cg(there, kl.to_cuda(b[:, j].copy()), kl.to_cuda(start[:, j].copy()),
+                         rtol=1e-8, M=precondition)  # fmt: skip
+        for count in ("iterations", "matvecs", "precond_applies", "reason"):
+            assert getattr(column, count) == getattr(alone, count)
+        assert np.allclose(column.residuals, alone.residuals, rtol=1e-4, atol=1e-12)
+        assert np.allclose(host(x)[:, j], host(y), rtol=1e-6, atol=1e-12)
+
+
+@runs
+def test_a_column_that_fails_harms_no_other():
+    A = kl.to_cuda(GridOperator.diffusion(Grid((4, 4))).tocsr())
+    b = np.random.default_rng(1).standard_normal((16, 3))
+    b[3, 1] = np.nan
+    x, info = kl.cg(A, kl.to_cuda(b), rtol=1e-8)
+    reasons = [column.reason for column in info.columns]
+    assert reasons == [Reason.CONVERGED, Reason.NONFINITE_RHS, Reason.CONVERGED]
+    assert info.reason is Reason.NONFINITE_RHS
+    _, info = kl.cg(A, kl.to_cuda(b[:, ::2].copy()), rtol=1e-30, maxiter=2)
+    assert {column.reason for column in info.columns} == {Reason.MAXITER}
+    negative = kl.to_cuda(GridOperator.diffusion(Grid((4, 4))).tocsr() * -1)
+    _, info = kl.cg(negative, kl.to_cuda(b[:, ::2].copy()))
+    assert {column.reason for column in info.columns} == {Reason.INDEFINITE}
+
+
 # -- data sets -----------------------------------------------------------------------------------
 
 

@@ -79,6 +79,10 @@ def test_sweeps_are_those_of_the_cpu(make, dtype):
         twin.apply(never_stops(), arrays.upload(r), out)
         eps = np.finfo(dtype).eps
         assert np.linalg.norm(host(out) - M @ r) <= 100 * eps * np.linalg.norm(r)
+        wide = np.result_type(dtype, "f8")
+        other = arrays.empty(n, wide)
+        twin.astype(wide).apply(never_stops(), arrays.upload(r.astype(wide)), other)
+        assert np.linalg.norm(host(other) - M @ r) <= 100 * eps * np.linalg.norm(r)
 
 
 @runs

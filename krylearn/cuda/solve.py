@@ -295,7 +295,7 @@ def _solve(loop: Callable, A: Any, b: Any, x0: Any, M: Any, method: str, limit: 
     X = zeros(B.shape, dtype, "the solution")
     start = None if given is None else arrays.vector_on_device(given, dtype, "x0")
     maxiter = limit * n if settings["maxiter"] is None else int(settings["maxiter"])
-    infos = []
+    settings = {**settings, "maxiter": maxiter}
     for j in range(count):
         if start is not None:
             vector.copy(never_stops(), start[min(j, start.shape[0] - 1)], X[j])
@@ -303,11 +303,20 @@ def _solve(loop: Callable, A: Any, b: Any, x0: Any, M: Any, method: str, limit: 
             vector.copy(never_stops(), B[j], X[j])
         elif times_b:
             M.apply(never_stops(), B[j], X[j])
-        solve = CudaSolve(A, B[j], X[j], M, **{**settings, "maxiter": maxiter})
-        solve.like = b
-        interface.run_loop(loop, solve)
-        solve.forget()
-        infos.append(solve.info(method, setup, time.perf_counter() - started))
+    if count > 1 and method == "cg" and settings["callback"] is None:
+        from krylearn.cuda.columns import solve as solve_together
+
+        solves = solve_together(A, B, X, M, settings)
+    else:
+        solves = []
+        for j in range(count):
+            solve = CudaSolve(A, B[j], X[j], M, **settings)
+            solve.like = b
+            interface.run_loop(loop, solve)
+            solve.forget()
+            solves.append(solve)
+    seconds = time.perf_counter() - started
+    infos = [solve.info(method, setup, seconds) for solve in solves]
     x = X[0] if count == 1 else arrays.columns(X)
     return arrays.in_the_kind_of(x, b), infos[0] if count == 1 else interface.join_records(infos)
 

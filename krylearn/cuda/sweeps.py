@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from krylearn.cuda.arrays import upload
+from krylearn.cuda.arrays import download, upload
 from krylearn.cuda.operators import CudaOperator, as_cuda_matrix
 from krylearn.interface import SolveInfo, solve_with
 from krylearn.kernels.cuda import sweep
@@ -66,6 +67,18 @@ class CudaSweeps(CudaOperator):
         for way in ways:
             for colour in way:
                 self._relax(log, colour, keep, self._scale, True, True, b, x)
+
+    def astype(self, dtype):
+        if np.dtype(dtype) == self.dtype:
+            return self
+        new = copy.copy(self)
+        new.dtype = np.dtype(dtype)
+        for name in ("_scale", "_first"):
+            setattr(new, name, upload(download(getattr(self, name)).astype(dtype)))
+        for name in ("_below", "_above"):
+            base, columns, values = getattr(self, name)
+            setattr(new, name, (base, columns, upload(download(values).astype(dtype))))
+        return new
 
     def _relax(self, log: Any, colour: tuple[int, int], keep: float, scale: Any, lower: bool,
                upper: bool, b: Any, x: Any) -> None:  # fmt: skip

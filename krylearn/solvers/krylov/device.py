@@ -60,10 +60,11 @@ def cg(s: Any) -> None:
         vector.copy(log, z, p)
         vector.dot(log, r, z, sums)
         on.run(on.store, log, S, on.RZ, sums)
-        _end_cg(s, s.repeat(iterate))
+        end_cg(s, s.repeat(iterate))
 
 
-def _end_cg(s: Any, stop: int) -> None:
+def end_cg(s: Any, stop: int) -> None:
+    """Name what ended a pass of conjugate gradients."""
     if stop == INDEFINITE_M:
         s.matvecs += 1
         s.breakdown(Reason.INDEFINITE_M, s.scalar(on.RZ))
@@ -93,7 +94,7 @@ def _cg_fused(s: Any) -> None:
         if stop == LOOP:  # x lags by a step
             p = pair[(s.iterations - before) % 2]
             vector.axpy(never_stops(), S, on.ALPHA, p, x)
-        _end_cg(s, stop)
+        end_cg(s, stop)
 
 
 def fcg(s: Any, truncate: int) -> None:
@@ -137,7 +138,7 @@ def fcg(s: Any, truncate: int) -> None:
         if stop == BREAKDOWN:
             s.breakdown(Reason.BREAKDOWN, s.scalar(on.RZ))
         else:
-            _end_cg(s, stop)
+            end_cg(s, stop)
 
 
 def minres(s: Any) -> None:
