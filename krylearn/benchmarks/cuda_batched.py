@@ -1,10 +1,11 @@
-"""Many systems at once on a CUDA device, beside CuPy's conjugate gradients and our own CPU.
+"""Many systems or columns at once on a CUDA device, and sweeps: a part of `krylearn bench cuda`.
 
-Times are a system's: those of a batch, or of a data set, over the number of systems.
+Times of batches and data sets are a system's: over the number of systems.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,10 +22,60 @@ def rows(side: int = 128) -> Iterator[dict[str, Any]]:
     """Yield Darcy systems, 12 or 3 by the sign of a Gaussian field, to 1e-8; and data sets."""
     import torch
 
+    yield from column_rows(side)
+    yield from sweep_rows(side)
     yield from batch_rows(side)
     torch.cuda.empty_cache()
     for dtype in ("float64", "float32"):
         yield _data_set(side, dtype)
+
+
+def column_rows(side: int, columns: int = 8) -> Iterator[dict[str, Any]]:
+    """Yield conjugate gradients on the 7-point matrix for several right-hand sides at once."""
+    import torch
+
+    import krylearn as kl
+    from krylearn.benchmarks.cuda import milliseconds
+
+    A = kl.GridOperator.diffusion(kl.Grid((side,) * 3))
+    torch.manual_seed(0)
+    B = torch.randn(side**3, columns, dtype=torch.float64, device="cuda")
+    case = f"{side}^3 CSR float64 to 1e-8, {columns} columns"
+    for form, M in ((A.tocsr(), None), (A.tocsr(), "jacobi"), (A, None)):
+        there = kl.to_cuda(form)
+        what = f"cg, {'matrix' if form is not A else 'stencil'}{', ' + M if M else ''}; peer: "
+        cg = functools.partial(kl.cg, there, rtol=1e-8, M=M)
+        together = milliseconds(functools.partial(cg, B), 3)
+        alone = sum(milliseconds(functools.partial(cg, B[:, j]), 1) for j in range(columns))
+        _, info = cg(B)
+        yield {"case": case, "what": what + "one by one", "milliseconds": together,
+               "peer_milliseconds": alone, "iterations": info.iterations,
+               "converged": info.converged}  # fmt: skip
+
+
+def sweep_rows(side: int) -> Iterator[dict[str, Any]]:
+    """Yield conjugate gradients on a matrix with varied coefficients, by preconditioner."""
+    import torch
+
+    import krylearn as kl
+    from krylearn.benchmarks.cuda import milliseconds
+
+    c = np.exp(np.random.default_rng(0).standard_normal((side,) * 3))
+    A = kl.to_cuda(kl.GridOperator.diffusion(kl.Grid((side,) * 3), c).tocsr())
+    torch.manual_seed(0)
+    b = torch.randn(side**3, dtype=torch.float64, device="cuda")
+    for name in (None, "jacobi", "chebyshev", "ssor"):
+        M = None
+        if name is not None:
+            from krylearn.cuda.preconditioners import by_name
+
+            M = by_name(name, A)
+        cg = functools.partial(kl.cg, A, b, rtol=1e-8, M=M)
+        spent = milliseconds(cg, 3)
+        _, info = cg()
+        yield {"case": f"{side}^3 CSR, lognormal, to 1e-8", "what": f"cg, M {name}",
+               "milliseconds": spent, "iterations": info.iterations,
+               "converged": info.converged}  # fmt: skip
 
 
 def batch_rows(side: int, systems: int = SYSTEMS) -> Iterator[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Columns:
             A = self.A
             if self._curvatures is None:
                 self._curvatures = zeros((self.count, A._count), self.sums.dtype)
-            on.csr(self.log, A._lanes, *A._unsigned, p, q, self._curvatures)
+            on.csr(self.log, A._lanes, A._unsigned, p, q, self._curvatures)
             return self._curvatures
         if self._curvatures is None:
             found = self._alone[0].apply_dot(self.log[0], p[0], q[0])
@@ -154,6 +154,6 @@ def solve(A: Any, B: Any, X: Any, M: Any, settings: dict[str, Any]) -> list[Cuda
     columns = Columns(A, B, X, M, settings)
     for solve in columns.solves:
         if solve.bnorm == 0.0:
-            interface.run_loop(cg, solve)
+            interface.run_loop(lambda s: None, solve)
     cg(columns)
     return columns.solves

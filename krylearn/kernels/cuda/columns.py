@@ -176,10 +176,10 @@ def run(kernel, log, *args) -> None:
     launch(kernel, (1, log.shape[0]), THREADS, log, *args)
 
 
-def csr(log, lanes, indptr, indices, data, x, y, sums) -> None:
-    """Do ``y = A @ x`` for all columns; sum ``conj(x) @ y``."""
+def csr(log, lanes, matrix, x, y, sums) -> None:
+    """Do ``y = A @ x`` for all columns, A being its three arrays; sum ``conj(x) @ y``."""
     blocks = max(1, min(BLOCKS, math.ceil(y.shape[1] * lanes / THREADS)))
     for c in range(0, y.shape[0], TOGETHER):
         group = slice(c, c + TOGETHER)
-        launch(_csr, blocks, THREADS, log[group], lanes, indptr, indices, data, x[group],
-               y[group], sums[group])  # fmt: skip
+        launch(_csr, blocks, THREADS, log[group], lanes, *matrix, x[group], y[group],
+               sums[group])  # fmt: skip
