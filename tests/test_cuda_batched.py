@@ -112,7 +112,7 @@ def test_an_answer_does_not_depend_on_company():
     for i in (1, 5):
         alone, _ = kl.solve_batch([operators[i]], [b[i]], device="cuda")
         assert np.array_equal(alone[0], X[i])
-    assert infos[5].iterations <= 8
+    assert infos[5].iterations <= 12
 
 
 @runs

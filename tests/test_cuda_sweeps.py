@@ -86,6 +86,37 @@ def test_sweeps_are_those_of_the_cpu(make, dtype):
 
 
 @runs
+@pytest.mark.parametrize("dtype", ["f4", "c16"])
+@pytest.mark.parametrize("direction", ["forward", "backward", "symmetric"])
+@pytest.mark.parametrize("shape, boundary", [
+    ((5,), "dirichlet"), ((4, 6), "periodic"), ((3, 4, 2), ("neumann", "dirichlet")),
+])  # fmt: skip
+def test_grids_are_swept_without_their_matrix(shape, boundary, direction, dtype):
+    from krylearn.cuda.sweeps import CudaGridSweeps, on_device
+
+    box = kl.Grid(shape, boundary=[boundary] * len(shape))
+    rng, n = np.random.default_rng(5), box.size
+    values = 1 + rng.random(shape)
+    wind = kl.GridOperator.convection(box, (3.0,) * len(shape), dtype=np.dtype(dtype))
+    for A in (
+        kl.GridOperator.diffusion(box, 2.0, 1.0, dtype=np.dtype(dtype)),
+        kl.GridOperator.diffusion(box, values, 1.0, dtype=np.dtype(dtype)),
+        kl.GridOperator.diffusion(box, values, 1.0, dtype=np.dtype(dtype)) + wind,
+    ):
+        M = kl.GaussSeidel(A, "multicolour", direction, sweeps=2)
+        twin = on_device(M, kl.to_cuda(A))
+        assert isinstance(twin, CudaGridSweeps)
+        r = rng.standard_normal(n).astype(dtype)
+        out = arrays.empty(n, dtype)
+        twin.apply(never_stops(), arrays.upload(r), out)
+        eps = np.finfo(dtype).eps
+        assert np.linalg.norm(host(out) - M @ r) <= 100 * eps * np.linalg.norm(M @ r)
+    ring = kl.GridOperator.diffusion(kl.Grid((5,), boundary="periodic"), reaction=1.0)
+    M = kl.SSOR(ring, 1.2, "multicolour")
+    assert not isinstance(on_device(M, kl.to_cuda(ring)), CudaGridSweeps)
+
+
+@runs
 @pytest.mark.parametrize("name, options", [
     ("jacobi", {}), ("gauss_seidel", {"order": "multicolour"}),
     ("gauss_seidel", {"order": "multicolour", "direction": "symmetric"}),

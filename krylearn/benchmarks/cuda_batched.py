@@ -59,21 +59,22 @@ def sweep_rows(side: int) -> Iterator[dict[str, Any]]:
 
     import krylearn as kl
     from krylearn.benchmarks.cuda import milliseconds
+    from krylearn.cuda.preconditioners import by_name
 
     c = np.exp(np.random.default_rng(0).standard_normal((side,) * 3))
-    A = kl.to_cuda(kl.GridOperator.diffusion(kl.Grid((side,) * 3), c).tocsr())
+    operator = kl.GridOperator.diffusion(kl.Grid((side,) * 3), c)
     torch.manual_seed(0)
     b = torch.randn(side**3, dtype=torch.float64, device="cuda")
-    for name in (None, "jacobi", "chebyshev", "ssor"):
-        M = None
-        if name is not None:
-            from krylearn.cuda.preconditioners import by_name
-
-            M = by_name(name, A)
+    for form, name in (
+        ("CSR", None), ("CSR", "jacobi"), ("CSR", "ssor"), ("stencil", None), ("stencil", "jacobi"),
+        ("stencil", "ssor"),
+    ):  # fmt: skip
+        A = kl.to_cuda(operator.tocsr() if form == "CSR" else operator)
+        M = None if name is None else by_name(name, A)
         cg = functools.partial(kl.cg, A, b, rtol=1e-8, M=M)
         spent = milliseconds(cg, 3)
         _, info = cg()
-        yield {"case": f"{side}^3 CSR, lognormal, to 1e-8", "what": f"cg, M {name}",
+        yield {"case": f"{side}^3 {form}, lognormal, to 1e-8", "what": f"cg, M {name}",
                "milliseconds": spent, "iterations": info.iterations,
                "converged": info.converged}  # fmt: skip
 

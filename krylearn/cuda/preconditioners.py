@@ -160,7 +160,9 @@ def by_name(name: str, A: CudaOperator) -> Any:
     if name in _SET_UP_ON_HOST and hasattr(A, "to"):
         return registry.preconditioner(name, A.to("cpu")).to("cuda")
     if name in _SWEEPS and hasattr(A, "to"):
-        return registry.preconditioner(name, A.to("cpu"), order="multicolour").to("cuda")
+        from krylearn.cuda.sweeps import on_device
+
+        return on_device(registry.preconditioner(name, A.to("cpu"), order="multicolour"), A)
     known = ", ".join((*_BY_NAME, *_SWEEPS, *_SET_UP_ON_HOST))
     raise ValueError(f"no preconditioner {name!r} on CUDA; there are {known}")
 

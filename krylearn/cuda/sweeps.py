@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.cuda.arrays import download, upload
-from krylearn.cuda.operators import CudaOperator, as_cuda_matrix
+from krylearn.cuda.operators import CudaGridOperator, CudaOperator, as_cuda_matrix
 from krylearn.interface import SolveInfo, solve_with
 from krylearn.kernels.cuda import sweep
 from krylearn.solvers.relaxation.splitting import all_finite, square_csr
@@ -86,6 +86,71 @@ class CudaSweeps(CudaOperator):
                     b, x)  # fmt: skip
 
 
+class CudaGridSweeps(CudaOperator):
+    """Sweeps over red and black points of a grid, from the operator's own coefficients.
+
+    Parameters
+    ----------
+    M : GaussSeidel, SOR or SSOR
+        Of the operator's matrix.
+    A : CudaGridOperator
+        One that `two_colours` lets pass.
+    """
+
+    def __init__(self, M: Any, A: CudaGridOperator) -> None:
+        super().__init__(A.shape, A.dtype)
+        self._A, self._omega, self._sweeps = A, M.omega, M.sweeps
+        self.symmetric, self.positive_definite = M.symmetric, M.positive_definite
+        self.setup_seconds = M.setup_seconds
+        self._forward, self._backward = M.direction != "backward", M.direction != "forward"
+
+    def apply(self, log, x, out):
+        omega = self._omega
+        # Factors of the diagonal are gathered in front, as on the CPU.
+        first = omega * (2.0 - omega) if self._forward and self._backward else omega
+        # The first colour has no neighbours that are not zero.
+        start, other = (0, 1) if self._forward else (1, 0)
+        self._relax(log, start, 0.0, first, 0.0, x, out)
+        self._relax(log, other, 0.0, first, omega, x, out)
+        if self._forward and self._backward:
+            self._relax(log, 0, 1.0, 0.0, omega, x, out)
+        for _ in range(self._sweeps - 1):
+            self.sweep(log, x, out)
+
+    def sweep(self, log: Any, b: Any, x: Any) -> None:
+        """Queue a sweep over x."""
+        ways = [(0, 1)] * self._forward + [(1, 0)] * self._backward
+        for way in ways:
+            for colour in way:
+                self._relax(log, colour, 1.0 - self._omega, self._omega, self._omega, b, x)
+
+    def _relax(self, log: Any, colour: int, keep: float, first: float, around: float, b: Any,
+               x: Any) -> None:  # fmt: skip
+        sweep.relax_grid(log, colour, keep, first, around, self._A._geometry, self._A._arrays, b,
+                         x)  # fmt: skip
+
+    def astype(self, dtype):
+        if np.dtype(dtype) == self.dtype:
+            return self
+        new = copy.copy(self)
+        new.dtype, new._A = np.dtype(dtype), self._A.astype(dtype)
+        return new
+
+
+def two_colours(A: Any) -> bool:
+    """Return whether A is a grid operator for which red and black do."""
+    return isinstance(A, CudaGridOperator) and not any(
+        periodic and n % 2 for n, periodic in zip(A.grid.shape, A.grid.periodic)
+    )
+
+
+def on_device(M: Any, A: Any) -> Any:
+    """Return the twin of a preconditioner of the operator A."""
+    if hasattr(M, "sweep") and M.order == "multicolour" and two_colours(A):
+        return CudaGridSweeps(M, A)
+    return M.to("cuda")
+
+
 class _Slices:
     """How the rows of a schedule are cut into slices, none of which holds two colours."""
 
@@ -150,6 +215,7 @@ def iterate(make: Callable[[Any], Any], name: str, A: Any, b: Any, x0: Any, loop
     if not all_finite(entries):
         return solve_with(device.correct, A, b, x0, method=name, **settings)
     P = make(entries)
-    x, info = solve_with(device.loop_of(loop, P), A, b, x0, method=name, M=P.to("cuda"), **settings)
+    x, info = solve_with(device.loop_of(loop, P), A, b, x0, method=name, M=on_device(P, A),
+                         **settings)  # fmt: skip
     P.observe(info)
     return x, info

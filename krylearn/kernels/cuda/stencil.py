@@ -25,7 +25,7 @@ WIDE = 2 if SIMULATED else 64
 
 
 @device
-def _before(i, at, n, stride, wraps):
+def before(i, at, n, stride, wraps):
     """Return the point before i along an axis, i itself where there is none."""
     if at > 0:
         return np.uint32(i - stride)
@@ -33,7 +33,7 @@ def _before(i, at, n, stride, wraps):
 
 
 @device
-def _after(i, at, n, stride, wraps):
+def after(i, at, n, stride, wraps):
     """Return the point after i along an axis, i itself where there is none."""
     if at + 1 < n:
         return np.uint32(i + stride)
@@ -41,7 +41,7 @@ def _after(i, at, n, stride, wraps):
 
 
 @device
-def _end(at, n):
+def end_of(at, n):
     """Return 0 at the low end of an axis, 2 at its high end, 1 between."""
     if at == 0:
         return 0
@@ -68,19 +68,19 @@ def _constant(log, nz, ny, nx, wz, wy, wx, planes, table, x, y, sums):
     value = sums.dtype.type(0)
     if i < nx and j < ny:
         at = np.uint32((first * ny + j) * nx + i)
-        west = _before(at, i, nx, np.uint32(1), wx)
-        east = _after(at, i, nx, np.uint32(1), wx)
-        south = _before(at, j, ny, nx, wy)
-        north = _after(at, j, ny, nx, wy)
-        c = table[_end(first, nz), _end(j, ny), _end(i, nx)]
+        west = before(at, i, nx, np.uint32(1), wx)
+        east = after(at, i, nx, np.uint32(1), wx)
+        south = before(at, j, ny, nx, wy)
+        north = after(at, j, ny, nx, wy)
+        c = table[end_of(first, nz), end_of(j, ny), end_of(i, nx)]
         d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-        below, here = x[_before(at, first, nz, size, wz)], x[at]
+        below, here = x[before(at, first, nz, size, wz)], x[at]
         k = first
         while k < last:
             if k == 1 or k + 1 == nz:
-                c = table[_end(k, nz), _end(j, ny), _end(i, nx)]
+                c = table[end_of(k, nz), end_of(j, ny), end_of(i, nx)]
                 d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-            above = x[_after(at, k, nz, size, wz)]
+            above = x[after(at, k, nz, size, wz)]
             t = d * here + (xl * x[west] + xu * x[east])
             t += (yl * x[south] + yu * x[north]) + (zl * below + zu * above)
             y[at] = t
@@ -109,21 +109,21 @@ def _direction(log, S, alpha, beta, nz, ny, nx, wz, wy, wx, planes, table, r, p,
     value = sums.dtype.type(0)
     if i < nx and j < ny:
         at = np.uint32((first * ny + j) * nx + i)
-        west = _before(at, i, nx, np.uint32(1), wx)
-        east = _after(at, i, nx, np.uint32(1), wx)
-        south = _before(at, j, ny, nx, wy)
-        north = _after(at, j, ny, nx, wy)
-        c = table[_end(first, nz), _end(j, ny), _end(i, nx)]
+        west = before(at, i, nx, np.uint32(1), wx)
+        east = after(at, i, nx, np.uint32(1), wx)
+        south = before(at, j, ny, nx, wy)
+        north = after(at, j, ny, nx, wy)
+        c = table[end_of(first, nz), end_of(j, ny), end_of(i, nx)]
         d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-        under = _before(at, first, nz, size, wz)
+        under = before(at, first, nz, size, wz)
         old = p[at]
         below, here = r[under] + b * p[under], r[at] + b * old
         k = first
         while k < last:
             if k == 1 or k + 1 == nz:
-                c = table[_end(k, nz), _end(j, ny), _end(i, nx)]
+                c = table[end_of(k, nz), end_of(j, ny), end_of(i, nx)]
                 d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-            over = _after(at, k, nz, size, wz)
+            over = after(at, k, nz, size, wz)
             old_above = p[over]
             above = r[over] + b * old_above
             w, e = r[west] + b * p[west], r[east] + b * p[east]
@@ -154,19 +154,19 @@ def _descend(log, S, alpha, nz, ny, nx, wz, wy, wx, planes, table, p, r, sums):
     value = sums.dtype.type(0)
     if i < nx and j < ny:
         at = np.uint32((first * ny + j) * nx + i)
-        west = _before(at, i, nx, np.uint32(1), wx)
-        east = _after(at, i, nx, np.uint32(1), wx)
-        south = _before(at, j, ny, nx, wy)
-        north = _after(at, j, ny, nx, wy)
-        c = table[_end(first, nz), _end(j, ny), _end(i, nx)]
+        west = before(at, i, nx, np.uint32(1), wx)
+        east = after(at, i, nx, np.uint32(1), wx)
+        south = before(at, j, ny, nx, wy)
+        north = after(at, j, ny, nx, wy)
+        c = table[end_of(first, nz), end_of(j, ny), end_of(i, nx)]
         d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-        below, here = p[_before(at, first, nz, size, wz)], p[at]
+        below, here = p[before(at, first, nz, size, wz)], p[at]
         k = first
         while k < last:
             if k == 1 or k + 1 == nz:
-                c = table[_end(k, nz), _end(j, ny), _end(i, nx)]
+                c = table[end_of(k, nz), end_of(j, ny), end_of(i, nx)]
                 d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
-            above = p[_after(at, k, nz, size, wz)]
+            above = p[after(at, k, nz, size, wz)]
             t = d * here + (xl * p[west] + xu * p[east])
             t += (yl * p[south] + yu * p[north]) + (zl * below + zu * above)
             t = r[at] - a * t
@@ -199,15 +199,15 @@ def _variable(log, nz, ny, nx, wz, wy, wx, planes, rows, shared, coefficients, x
         )  # fmt: skip
         zl, yl, xl = coefficients[rows[3]], coefficients[rows[4]], coefficients[rows[5]]
         at = np.uint32((first * ny + j) * nx + i)
-        west = _before(at, i, nx, np.uint32(1), wx)
-        east = _after(at, i, nx, np.uint32(1), wx)
-        south = _before(at, j, ny, nx, wy)
-        north = _after(at, j, ny, nx, wy)
-        under = _before(at, first, nz, size, wz)
+        west = before(at, i, nx, np.uint32(1), wx)
+        east = after(at, i, nx, np.uint32(1), wx)
+        south = before(at, j, ny, nx, wy)
+        north = after(at, j, ny, nx, wy)
+        under = before(at, first, nz, size, wz)
         below, here = x[under], x[at]
         k = first
         while k < last:
-            over = _after(at, k, nz, size, wz)
+            over = after(at, k, nz, size, wz)
             above = x[over]
             # All loads first, so that they are on their way together; then what counts of them.
             cw, ce = np.conj(xl[west if shared else at]), xu[at]
