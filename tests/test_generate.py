@@ -583,7 +583,9 @@ def test_command_tells_what_it_did(tmp_path, whole):
       "the same system for every seed"), (["elasticity", "--stride", 2], "stride"),
      (["matrix_market", "--grid", 4], "no grid"), (["darcy", "--grid", 0], "at least 1"),
      (["darcy", "--grid", "4x4x4x4"], "1 to 3 axes"), (["matrix_market"], "path"),
-     (["smoke", "--grid", "4x4", "--set", "obstacles=-1"], "obstacles")],
+     (["smoke", "--grid", "4x4", "--set", "obstacles=-1"], "obstacles"),
+     (["darcy", "--device", "gpu"], "'cpu' or 'cuda'"),
+     (["poisson", "--device", "cuda"], "poisson has no way over CUDA")],
 )  # fmt: skip
 def test_bad_input_takes_one_line(tmp_path, words, told):
     out = tmp_path / "d.h5"
