@@ -14,6 +14,7 @@ from krylearn.interface import Reason, SolveInfo, not_negative
 from krylearn.kernels import multigrid_batched as kernels
 from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid import cycle as cycles
+from krylearn.solvers.multigrid.colours import colours, solve_one
 from krylearn.solvers.multigrid.hierarchy import build, v_cycle
 from krylearn.solvers.multigrid.levels import Variable, pointwise
 from krylearn.solvers.multigrid.packed import packed, rows_of
@@ -72,8 +73,11 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
 
     Notes
     -----
-    Systems are solved in groups that share each step; threads share the groups. A system that
-    fails, or holds NaN, harms no other. The cycle runs in single precision.
+    Threads share the systems. On a plane grid without masks or periodic sides each is solved by
+    itself, in the cache of a core: see `kernels.multigrid_colours`. Others, those that are coupled
+    much more strongly along one axis among them, and those that fail there, are solved in groups
+    that lie side by side in memory and share each step. A system that fails, or holds NaN, harms
+    no other. Cycles run in single precision.
 
     References
     ----------
@@ -107,17 +111,24 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
     systems = _Systems(A, b, grid)
     m, n = systems.count, systems.grid.size
     X = np.empty((m, n))
-    groups = -(-m // LANES)
     infos: list[Any] = [None] * m
-    settings = (rtol, atol, int(maxiter), int(pre))
+    settings = (rtol, atol, int(maxiter))
 
-    def work(lo: int, hi: int) -> None:
-        for group in range(lo, hi):
-            members = range(group * LANES, min(m, (group + 1) * LANES))
-            for i, info in zip(members, _solve_group(systems, members, X, *settings)):
+    def each(lo: int, hi: int) -> None:
+        for i in range(lo, hi):
+            infos[i] = solve_one(systems.operator(i), systems.b[i], X[i], *settings)
+
+    if pre == 1 and colours(systems.grid) is not None:
+        parallel_for(each, m, 1)
+    left = [i for i, info in enumerate(infos) if info is None]
+
+    def groups(lo: int, hi: int) -> None:
+        for first in range(lo * LANES, min(hi * LANES, len(left)), LANES):
+            members = left[first : first + LANES]
+            for i, info in zip(members, _solve_group(systems, members, X, *settings, int(pre))):
                 infos[i] = info
 
-    parallel_for(work, groups, 1)
+    parallel_for(groups, -(-len(left) // LANES), 1)
     share = (time.perf_counter() - started) / max(m, 1)
     for info in infos:
         info.solve_seconds = max(0.0, share - info.setup_seconds)
@@ -190,7 +201,7 @@ def _masked(operators: list[GridOperator]) -> Variable:
 _double, _single = Workspace(), Workspace()
 
 
-def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, atol: float,
+def _solve_group(systems: _Systems, members: list[int], X: np.ndarray, rtol: float, atol: float,
                  maxiter: int, sweeps: int) -> list[SolveInfo]:  # fmt: skip
     started = time.perf_counter()
     grid, n, many = systems.grid, systems.grid.size, len(members)
@@ -210,7 +221,7 @@ def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, 
     f, u, t, d_ = _single.get(4, h.total, np.float32)
     b, x, r, p, q = work[4:]
     b.reshape(n, LANES)[:, many:] = 0
-    b.reshape(n, LANES)[:, :many] = systems.b[members.start : members.stop].T
+    b.reshape(n, LANES)[:, :many] = systems.b[members].T
     with np.errstate(all="ignore"):
         bnorm = np.sqrt(np.einsum("il,il->l", b.reshape(n, LANES), b.reshape(n, LANES)))
         tolerance = np.maximum(rtol * bnorm, atol)
@@ -223,7 +234,7 @@ def _solve_group(systems: _Systems, members: range, X: np.ndarray, rtol: float, 
         steps, factors, h.geo, h.places, h.fp, h.ip, h.coef, h.dense, scale, f, u, t, d_,
         rows, b, x, r, p, q, line, tolerance, maxiter, state, counts, history, norms,
     )  # fmt: skip
-    X[members.start : members.stop] = x.reshape(n, LANES)[:, :many].T
+    X[members] = x.reshape(n, LANES)[:, :many].T
     infos = []
     for lane in range(many):
         reason = _REASONS.get(int(state[lane]))
