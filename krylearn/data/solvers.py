@@ -171,8 +171,9 @@ def residual(P: Problem, x: Any) -> float:
     if A.dtype != np.result_type(A.dtype, np.float64):
         A = A.astype(np.result_type(A.dtype, np.float64))
     with np.errstate(all="ignore"):
-        r = b.astype(wide) - A @ x.astype(wide)
-        scale = norm(b.astype(wide))
+        b = b.astype(wide, copy=False)
+        r = b - A @ x.astype(wide, copy=False)
+        scale = norm(b)
         value = float(norm(r) / scale if scale else norm(r))
     return value if np.isfinite(value) else np.inf
 

@@ -89,15 +89,18 @@ def gaussian_random_field(shape: Any, *, alpha: float = 2.0, tau: float = 3.0,
     if boundary == "periodic":
         return _periodic(noise, sizes, edges, alpha, tau, scale)
     first = 0 if boundary == "neumann" else 1
-    coefficients = scale * noise * _decay(drawn, edges, first, float(alpha), float(tau))
+    coefficients = noise
+    coefficients *= scale
+    coefficients *= _decay(drawn, edges, first, float(alpha), float(tau))
     if boundary == "neumann":
         coefficients[(0,) * ndim] = 0.0  # the mean
-    kept = tuple(slice(0, min(m, n)) for m, n in zip(drawn, sizes))
-    spectrum = np.zeros(sizes)
-    spectrum[kept] = coefficients[kept]
-    if boundary == "neumann":
-        return scipy.fft.idctn(spectrum, type=2, norm="ortho")
-    return scipy.fft.idstn(spectrum, type=2, norm="ortho")
+    spectrum = coefficients
+    if drawn != sizes:
+        kept = tuple(slice(0, min(m, n)) for m, n in zip(drawn, sizes))
+        spectrum = np.zeros(sizes)
+        spectrum[kept] = coefficients[kept]
+    transform = scipy.fft.idctn if boundary == "neumann" else scipy.fft.idstn
+    return transform(spectrum, type=2, norm="ortho", overwrite_x=True)
 
 
 def amplitudes(sizes: tuple[int, ...], alpha: float, tau: float) -> np.ndarray:
