@@ -8,6 +8,9 @@ import pytest
 import krylearn as kl
 from krylearn.grid import Grid, GridOperator
 from krylearn.interface import Reason
+from krylearn.kernels import simd
+from krylearn.kernels.parallel import jit
+from krylearn.solvers.multigrid.colours import solve_one
 from krylearn.testing.honesty import using_threads
 
 
@@ -139,3 +142,62 @@ def test_wrong_operands_are_refused():
         kl.solve_batch([P.A.tocsr() for P in problems], b)
     with pytest.raises(ValueError, match="maxiter"):
         batch(problems, maxiter=-1)
+
+
+# -- plane grids, one system at a time -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("centering", ["node", "cell"])
+@pytest.mark.parametrize("shape", [(40, 1), (1, 17), (5, 4), (31, 45), (64, 33), (16, 130)])
+def test_plane_grids_take_as_many_iterations_as_cg_with_the_same_cycle(shape, centering):
+    rng = np.random.default_rng(1)
+    grid = Grid(shape, shape, [("neumann", "dirichlet"), "dirichlet"], centering)
+    A = GridOperator.diffusion(grid, np.exp(rng.standard_normal(shape)), rng.random(shape) / 100)
+    b = rng.standard_normal(grid.size)
+    x = np.empty(grid.size)
+    info = solve_one(A, b, x, 1e-8, 0.0, 50)
+    _, alone = kl.cg(A, b, rtol=1e-8, M=kl.GeometricMultigrid(A))
+    # What is exact in double precision takes a few steps in single precision.
+    assert info == 0 and info.iterations <= max(8, alone.iterations + 1)
+    residual = np.linalg.norm(b - A @ x)
+    assert info.residual == pytest.approx(residual, rel=1e-3)
+    assert residual <= 1e-8 * np.linalg.norm(b)
+
+
+def test_what_does_not_suit_is_left_to_groups():
+    problems = [*darcy(2, (32, 32)), kl.problems.poisson((32, 32), centering="cell", seed=1)]
+    flat = GridOperator.diffusion(problems[0].grid, [np.ones((32, 32)), np.full((32, 32), 100.0)])
+    operators = [problems[0].A, flat, problems[1].A]
+    b = np.random.default_rng(0).standard_normal((3, 1024))
+    assert solve_one(flat, b[1], np.empty(1024), 1e-8, 0.0, 50) is None
+    X, infos = kl.solve_batch(operators, b)
+    for A, rhs, x, info in zip(operators, b, X, infos):
+        assert info == 0 and np.linalg.norm(rhs - A @ x) <= 1e-8 * np.linalg.norm(rhs)
+
+
+def test_single_precision_reaches_what_double_precision_can():
+    P = darcy(1, (96, 96))[0]
+    x = np.empty(P.grid.size)
+    info = solve_one(P.A, P.b, x, 1e-13, 0.0, 60)
+    assert info == 0 and np.linalg.norm(P.b - P.A @ x) <= 1e-13 * np.linalg.norm(P.b)
+    assert solve_one(P.A, P.b, x, 1e-25, 0.0, 60) is None
+
+
+def test_vector_registers():
+    @jit
+    def shuffled(a, out):
+        low, high = simd.load(a, 0), simd.load(a, 8)
+        even, odd = simd.evens(low, high), simd.odds(low, high)
+        simd.store(out, 0, even)
+        simd.store(out, 8, odd)
+        simd.store(out, 16, simd.first(even, odd))
+        simd.store(out, 24, simd.last(even, odd))
+        simd.store(out, 32, simd.reciprocal(low))
+        return simd.total(simd.double(high))
+
+    a, out = np.arange(-3, 13, dtype=np.float32), np.empty(40, np.float32)
+    assert shuffled(a, out) == a[8:].sum()
+    assert np.array_equal(out[:16], np.r_[a[::2], a[1::2]])
+    assert np.array_equal(out[16:32], a)
+    inverse = np.where(a[:8] > 0, 1 / np.where(a[:8] > 0, a[:8], 1), 0)
+    assert np.array_equal(out[32:], inverse.astype(np.float32))

@@ -619,7 +619,7 @@ def test_samples_that_are_not_valid_make_the_status_1(tmp_path, monkeypatch):
 def test_ten_thousand_samples_killed_five_times(tmp_path):
     def command(name):
         return [sys.executable, "-m", "krylearn.cli", "generate", "darcy", "--samples", "10000",
-                "--grid", "64", "--solver", "batch", "--out", str(tmp_path / name)]  # fmt: skip
+                "--grid", "128", "--solver", "batch", "--out", str(tmp_path / name)]  # fmt: skip
 
     subprocess.run(command("whole.h5"), check=True)
     moments = random.Random(11)

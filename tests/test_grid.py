@@ -265,3 +265,18 @@ def test_fused_conjugate_gradients(shape, boundary, dtype):
         assert np.array_equal(kl.cg(A, b, **options)[0], x)
     finally:
         set_num_threads(threads)
+
+
+@pytest.mark.parametrize("centering", ["node", "cell"])
+@pytest.mark.parametrize("shape", [(6,), (1, 5), (5, 1), (4, 7), (3, 4, 5)])
+def test_one_pass_assembles_what_axis_by_axis_does(shape, centering):
+    rng = np.random.default_rng(5)
+    sides = ["dirichlet"] if centering == "node" else ["dirichlet", ("neumann", "dirichlet")]
+    for side in sides:
+        lengths = tuple(1.0 + d for d in range(len(shape)))
+        grid = Grid(shape, lengths, [side] * len(shape), centering)
+        c, a = rng.random(shape), rng.random(shape)
+        c.flat[:2] = 0  # between two points that let nothing through
+        A = GridOperator.diffusion(grid, c, a)
+        B = GridOperator.diffusion(grid, [c] * len(shape), a)
+        assert np.allclose(A.tocsr().toarray(), B.tocsr().toarray(), rtol=1e-14, atol=0)

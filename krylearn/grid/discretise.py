@@ -163,8 +163,10 @@ def _plain_diffusion(grid: Grid, c: np.ndarray, reaction: np.ndarray) -> np.ndar
     held = np.array(grid.boundary) == "dirichlet"
     sides[first:] = (2.0 if grid.centering == "cell" else 1.0) * held * areas[first:, None]
     lines = grid.size // grid.shape[-1]
-    parallel_for(faces.diffusion, lines, max(1, GRAIN // grid.shape[-1]), sizes, rows, areas,
-                 sides.ravel(), np.ascontiguousarray(c).ravel(), stack.reshape(len(stack), -1))  # fmt: skip
+    parallel_for(
+        faces.diffusion, lines, max(1, GRAIN // grid.shape[-1]), sizes, rows, areas, sides.ravel(),
+        np.require(c, None, ("C", "W")).ravel(), stack.reshape(len(stack), -1),
+    )  # fmt: skip
     return stack
 
 

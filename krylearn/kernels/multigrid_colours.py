@@ -42,9 +42,9 @@ DIAGONAL, DIRECTION, PRODUCT, SOLUTION, PLANES_FINEST = 10, 12, 14, 16, 18
 # Columns of `levels`: sizes, length of a padded line and of a plane, where planes begin, points
 # of a colour in a line up to a multiple of eight, where the tables of the axes begin.
 NY, NX, WIDTH, PLANE, START, STOP, TABLE_Y, TABLE_X, COLUMNS = range(9)
-# Rows of an axis's table: weights of interpolation, of even points to m - 1 and m and of odd ones to
-# m and m + 1; the same of the shares of control volumes; parts of the links 2 m .. 2 m + 3 along a
-# coarse one. Last the parts of the outermost links between coarse points and the sides.
+# Rows of an axis's table: weights of interpolation, of even points to m - 1 and m and of odd ones
+# to m and m + 1; the same of the shares of control volumes; parts of the links 2 m .. 2 m + 3 along
+# a coarse one. Last the parts of the outermost links between coarse points and the sides.
 WEIGHTS, SHARES, PARTS, WAYS, ROWS = 0, 4, 8, 12, 13
 # What is left over at the ends of a row of a table, and of a scratch line.
 MARGIN = 8
@@ -643,7 +643,7 @@ def _residual_of(at, nx, diagonal, north, east, b, x):
 
 @jit
 def _residual(level, unit, diagonal, north, east, b, x, a):
-    """Write ``unit (b - A x)``, computed in double precision; return the squared norm of b - A x."""
+    """Write ``unit (b - A x)``, from double precision; return the squared norm of b - A x."""
     ny, nx, width, plane = level[NY], level[NX], level[WIDTH], level[PLANE]
     norm, rest, factor = eight(0.0), 0.0, eight(unit)
     for j in range(ny):
@@ -685,7 +685,7 @@ def prepare(levels, t, diagonal, north, east, a, lines, ties, dense, held, eps, 
 @jit
 def solve(levels, t, scale, diagonal, north, east, b, x, a, lines, dense, rtol, atol, maxiter,
           history):  # fmt: skip
-    """Solve ``A x = b``; return the outcome, the iterations, and how many residuals were recomputed.
+    """Solve ``A x = b``; return the outcome, the iterations, and the number of true residuals.
 
     Iterations run in single precision, in units of the residual. When that has shrunk by `SHRINK`,
     what they found is added to x, and the residual recomputed in double precision takes the place

@@ -185,4 +185,3 @@ def total(typing, a):
         return parts[0]
 
     return a.dtype(a), code
-

@@ -112,11 +112,11 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
     m, n = systems.count, systems.grid.size
     X = np.empty((m, n))
     infos: list[Any] = [None] * m
-    settings = (rtol, atol, int(maxiter))
+    steps = int(maxiter)
 
     def each(lo: int, hi: int) -> None:
         for i in range(lo, hi):
-            infos[i] = solve_one(systems.operator(i), systems.b[i], X[i], *settings)
+            infos[i] = solve_one(systems.operator(i), systems.b[i], X[i], rtol, atol, steps)
 
     if pre == 1 and colours(systems.grid) is not None:
         parallel_for(each, m, 1)
@@ -125,7 +125,8 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
     def groups(lo: int, hi: int) -> None:
         for first in range(lo * LANES, min(hi * LANES, len(left)), LANES):
             members = left[first : first + LANES]
-            for i, info in zip(members, _solve_group(systems, members, X, *settings, int(pre))):
+            solved = _solve_group(systems, members, X, rtol, atol, steps, int(pre))
+            for i, info in zip(members, solved):
                 infos[i] = info
 
     parallel_for(groups, -(-len(left) // LANES), 1)
