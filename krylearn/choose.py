@@ -10,10 +10,10 @@ import scipy.sparse as sp
 
 from krylearn import registry
 from krylearn.cuda.arrays import lies_on_cuda
+from krylearn.grid.matrix import box_of
 from krylearn.interface import Reason, SolveInfo
 from krylearn.kernels import relaxation
 from krylearn.operators import canonical_csr, matrix_like, unsigned_indices
-from krylearn.solvers.direct.separable import box_of
 
 # Where lines cross in measurements on two cores (Darcy, elements with jumps, convection and
 # diffusion, Helmholtz, plates). The first number is for matrices with few entries a row, such as

@@ -336,6 +336,13 @@ class Solve:
         self.precond_applies += 1
         return self.M.apply(r, out)
 
+    def precondition_dot(self, r: np.ndarray, rnorm: float, out: np.ndarray) -> tuple:
+        """Return ``M @ r``, as `precondition` does, and the real part of ``conj(r) @ (M @ r)``."""
+        if self.M.identity:
+            return r, rnorm**2
+        self.precond_applies += 1
+        return out, self.M.apply_dot(r, out).real
+
     def empty(self, *shape: int) -> np.ndarray:
         """Return an uninitialised work array, (n,) or ``shape``."""
         return np.empty(shape or (self.n,), self.dtype)

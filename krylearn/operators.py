@@ -194,6 +194,10 @@ class Preconditioner(LinearOperator):
     def apply(self, r: np.ndarray, out: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
+    def apply_dot(self, r: np.ndarray, out: np.ndarray) -> Any:
+        """Do as `apply`, and return ``conj(r) @ out``."""
+        return dot(r, self.apply(r, out))
+
     def update(self, A: Any) -> Preconditioner:
         """Take new values on the same pattern, reusing what depends on the pattern alone."""
         raise NotImplementedError
@@ -223,6 +227,9 @@ class PreconditionerOperator(Operator):
 
     def apply(self, x, out):
         return self.wrapped.apply(x, out)
+
+    def apply_dot(self, x, out):
+        return self.wrapped.apply_dot(x, out)
 
     def apply_block(self, X, out):
         out[:] = self.wrapped.matmat(X)

@@ -86,10 +86,12 @@ def test_v_cycle_is_symmetric_positive_definite(shape, sides, centering):
 
 @pytest.mark.parametrize("options", [
     {"cycle": "W"}, {"pre": 2, "post": 2}, {"smoother": "jacobi"},
-    {"smoother": "chebyshev", "pre": 3, "post": 3},
+    {"smoother": "chebyshev", "pre": 3, "post": 3}, {"smoother": "line"}, {},
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["variable", "mask", "periodic", "hermitian"])
 def test_other_cycles_are_symmetric_positive_definite(kind, options):
+    if kind == "periodic" and options.get("smoother") == "line":
+        return
     rng = np.random.default_rng(0)
     grid = Grid((9, 11), centering="cell", boundary="periodic" if kind == "periodic" else "neumann")
     a = np.exp(rng.standard_normal(grid.shape))
@@ -138,7 +140,7 @@ def test_single_precision_inside_double_changes_no_count():
 
 @pytest.mark.parametrize("options", [
     {"cycle": "W"}, {"pre": 2, "post": 2}, {"smoother": "chebyshev", "pre": 2, "post": 2},
-    {"smoother": "jacobi"},
+    {"smoother": "jacobi"}, {"smoother": "line"},
 ])  # fmt: skip
 def test_every_cycle_and_smoother_converges(options):
     assert iterations(kl.problems.poisson((20, 21, 22)), **options) <= 13
@@ -168,6 +170,14 @@ def test_darcy_and_smoke():
             assert iterations(P, 1e-6) <= 12
 
 
+@pytest.mark.parametrize("shape", [(9, 12, 17), (21, 40)])
+def test_coefficients_come_back_in_the_order_of_points(shape):
+    A = kl.problems.darcy(shape, seed=1).A
+    plain, fused = (kl.GeometricMultigrid(A, pre=n, post=n)._hierarchy for n in (2, 1))
+    assert fused.laid_out(True)[1].shape != plain.coef.shape
+    assert np.array_equal(fused.coef, plain.coef)
+
+
 def test_solid_cells_are_left_alone():
     grid = Grid((20, 21), centering="cell", boundary="neumann")
     mask = np.ones(grid.shape, bool)
@@ -193,7 +203,51 @@ def test_a_side_that_ties_nothing_is_no_division_by_zero():
         assert info == 0
 
 
+def test_lines_stand_couplings_that_are_strong_along_changing_axes():
+    rng = np.random.default_rng(3)
+    for shape, most in (((64, 61), 12), ((20, 24, 22), 14)):
+        strong = np.where(rng.random([-(-n // 16) for n in shape]) < 0.5, 1e3, 1.0)
+        for axis, n in enumerate(shape):
+            strong = np.repeat(strong, 16, axis).take(range(n), axis)
+        fields = [strong, *[1e3 / strong] * (len(shape) - 1)]
+        grid = Grid(shape, centering="cell")
+        A, b = GridOperator.diffusion(grid, fields), rng.standard_normal(grid.size)
+        counts = []
+        for smoother in ("line", "red_black"):
+            M = kl.GeometricMultigrid(A, smoother=smoother)
+            _, info = kl.cg(A, b, rtol=1e-8, M=M)
+            assert info == 0
+            counts.append(info.iterations)
+        assert counts[0] <= most and counts[0] < counts[1]
+
+
+def test_lines_along_one_axis_are_solved_exactly():
+    n = 30
+    A = GridOperator.diffusion(Grid((n, 2), boundary=["dirichlet", "neumann"], centering="cell"),
+                               [np.ones((n, 2)), np.zeros((n, 2))])  # fmt: skip
+    M = kl.GeometricMultigrid(A, smoother="line", precision="double")
+    b = np.random.default_rng(0).standard_normal(2 * n)
+    assert np.allclose(A @ (M @ b), b)
+
+
+def test_lines_do_not_close_on_themselves():
+    P = kl.problems.poisson((12, 12), boundary=["periodic", "dirichlet"])
+    with pytest.raises(ValueError, match="lines"):
+        kl.GeometricMultigrid(P.A, smoother="line")
+
+
 # -- as a preconditioner ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"smoother": "jacobi"}])
+def test_the_inner_product_comes_with_the_cycle(options):
+    for A in (kl.problems.poisson((40, 41)).A, kl.problems.darcy((17, 30, 21)).A):
+        M = kl.GeometricMultigrid(A, **options)
+        r = np.random.default_rng(0).standard_normal(A.shape[0])
+        z = np.empty_like(r)
+        rz = M.apply_dot(r, z)
+        assert np.array_equal(z, M @ r) and np.isclose(rz, r @ z, rtol=1e-12)
+        assert M.apply_dot(np.zeros_like(r), z) == 0 and not z.any()
 
 
 def test_assembled_matrices_of_a_grid_do_as_well():

@@ -81,15 +81,20 @@ def _sources_of(function: Callable) -> set[str]:
     return own - {function.__code__.co_filename}
 
 
-def jit(function: Callable | None = None, *, noalias: bool = False) -> Callable:
+def jit(function: Callable | None = None, *, noalias: bool = False, inline: bool = False
+        ) -> Callable:  # fmt: skip
     """Compile a kernel: no GIL, cached on disk where the cache directory can be written.
 
     `noalias` promises that no array argument overlaps another one that is written. Without it a
-    loop over many arrays is full of tests for overlap, or not vectorised.
+    loop over many arrays is full of tests for overlap, or not vectorised. `inline` puts the text of
+    a short function where it is called, and counts no references to arrays: both take longer than
+    a short loop. Such a function makes no arrays.
     """
     if function is None:
-        return functools.partial(jit, noalias=noalias)
+        return functools.partial(jit, noalias=noalias, inline=inline)
     options: dict[str, Any] = {"pipeline_class": _NoAlias} if noalias else {}
+    if inline:
+        options |= {"forceinline": True, "_nrt": False}
     dispatcher = numba.njit(
         nogil=True, fastmath=_FASTMATH, error_model="numpy", **options
     )(function)  # fmt: skip

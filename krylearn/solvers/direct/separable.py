@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from krylearn.grid import GridOperator
 from krylearn.grid.box import Grid
 from krylearn.grid.discretise import with_lower
+from krylearn.grid.matrix import box_of, stencil_on
 from krylearn.solvers.relaxation.splitting import square_csr
 
 
@@ -177,21 +177,6 @@ def _lines(diagonal: np.ndarray, upper: np.ndarray, lower: np.ndarray,
     return found
 
 
-def box_of(A: Any) -> tuple[int, ...] | None:
-    """Return the shape of the box whose neighbours a CSR matrix may couple, or None.
-
-    The first row tells the distances, the number of entries whether they can be right.
-    """
-    n = A.shape[0]
-    steps = [int(k) for k in A.indices[: A.indptr[min(1, n)]] if k > 0]
-    ends = [*steps[1:], n]
-    if len(steps) > 3 or (steps and steps[0] != 1) or any(b % a for a, b in zip(steps, ends)):
-        return None
-    sizes = [b // a for a, b in zip(steps, ends)] or [n]
-    entries = n + sum(2 * (size - 1) * (n // size) for size in sizes if steps)
-    return tuple(reversed(sizes)) if A.nnz == entries else None
-
-
 def _box(A: Any) -> tuple[tuple[int, ...], np.ndarray]:
     """Return the shape of a box and the stack of stencil entries of a CSR matrix on it."""
     n = A.shape[0]
@@ -203,15 +188,7 @@ def _box(A: Any) -> tuple[tuple[int, ...], np.ndarray]:
     shape = box_of(A)
     if shape is None:
         raise NotSeparable("the entries are not those of a box of points and their neighbours")
-    ndim = len(shape)
-    steps = [math.prod(shape[d + 1 :]) for d in range(ndim) if n > 1]
-    stack = np.zeros((1 + 2 * ndim, *shape), A.dtype)
-    flat = stack.reshape(1 + 2 * ndim, n)
-    flat[0] = A.diagonal()
-    for d, step in enumerate(steps):
-        flat[1 + d, : n - step] = A.diagonal(step)
-        flat[1 + ndim + d, step:] = np.conj(A.diagonal(-step))
-        # What couples across the end of a line belongs to no box.
-        if np.any(np.take(stack[1 + d], -1, d)) or np.any(np.take(stack[1 + ndim + d], 0, d)):
-            raise NotSeparable("rows are coupled across the sides of a box")
+    stack = stencil_on(A, shape)
+    if stack is None:
+        raise NotSeparable("rows are coupled across the sides of a box")
     return shape, stack

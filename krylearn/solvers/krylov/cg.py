@@ -7,7 +7,7 @@ import numpy as np
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.csr import cg_steps, small_diagonals
 from krylearn.kernels.stencil import Stencil
-from krylearn.kernels.vector import axpby, axpy, dot, step
+from krylearn.kernels.vector import axpby, axpy, step
 from krylearn.operators import CSROperator, GridAdapter
 
 # Below this many unknowns a call from Python costs as much as an iteration's arithmetic.
@@ -80,8 +80,7 @@ def _cg(s: Solve) -> None:
     x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
-        z = s.precondition(r, buffer)
-        rz = dot(r, z).real
+        z, rz = s.precondition_dot(r, rnorm, buffer)
         p[:] = z
         while s.running(rnorm):
             pq = s.matvec_dot(p, q).real
@@ -95,8 +94,8 @@ def _cg(s: Solve) -> None:
             s.step(rnorm)
             if not s.running(rnorm):
                 break
-            z = s.precondition(r, buffer)
-            rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
+            previous = rz
+            z, rz = s.precondition_dot(r, rnorm, buffer)
             axpby(1.0, z, rz / previous, p)
 
 
@@ -131,8 +130,7 @@ def _cg_fused(s: Solve, A: Stencil) -> None:
     buffer = p if s.M.identity else s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
-        z = s.precondition(r, buffer)
-        rz = rnorm**2 if z is r else dot(r, z).real
+        z, rz = s.precondition_dot(r, rnorm, buffer)
         p[:] = 0
         alpha = beta = 0.0
         while s.running(rnorm):
@@ -153,7 +151,7 @@ def _cg_fused(s: Solve, A: Stencil) -> None:
             s.step(rnorm)
             if not s.running(rnorm):
                 break
-            z = s.precondition(r, buffer)
-            rz, previous = (rnorm**2 if z is r else dot(r, z).real), rz
+            previous = rz
+            z, rz = s.precondition_dot(r, rnorm, buffer)
             beta = rz / previous
         axpy(alpha, p, x)

@@ -12,6 +12,7 @@ from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.grid import Grid, GridOperator
 from krylearn.interface import Reason, SolveInfo, not_negative
 from krylearn.kernels import multigrid_batched as kernels
+from krylearn.kernels.multigrid import DOWN
 from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.colours import colours, solve_one
@@ -219,6 +220,7 @@ def _solve_group(systems: _Systems, members: list[int], X: np.ndarray, rtol: flo
             level = _masked(operators)
         h = build(level, np.dtype(np.float32), COARSEST)
     steps, factors = cycles.as_arrays(v_cycle(h, sweeps))
+    places, coef = h.laid_out(steps[0, 0] == DOWN)
     f, u, t, d_ = _single.get(4, h.total, np.float32)
     b, x, r, p, q = work[4:]
     b.reshape(n, LANES)[:, many:] = 0
@@ -232,7 +234,7 @@ def _solve_group(systems: _Systems, members: list[int], X: np.ndarray, rtol: flo
     scale = np.broadcast_to(np.asarray(h.scale, float), LANES).copy()
     setup = time.perf_counter() - started
     kernels.solve(
-        steps, factors, h.geo, h.places, h.fp, h.ip, h.coef, h.dense, scale, f, u, t, d_,
+        steps, factors, h.geo, places, h.fp, h.ip, coef, h.dense, scale, f, u, t, d_,
         rows, b, x, r, p, q, line, tolerance, maxiter, state, counts, history, norms,
     )  # fmt: skip
     X[members] = x.reshape(n, LANES)[:, :many].T

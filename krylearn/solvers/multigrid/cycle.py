@@ -10,6 +10,7 @@ import numpy as np
 from krylearn.kernels.multigrid import (
     CLEAR,
     DOWN,
+    LINES,
     PROLONG,
     RELAX,
     RESIDUAL,
@@ -101,6 +102,20 @@ def red_black(sweeps: int, boxes: list[list[int]]) -> Callable[[int, bool, bool]
         for _ in range(count):
             for colour, box in order if before else reversed(order):
                 yield _step(RELAX, level, colour, box)
+
+    return smooth
+
+
+def zebra(sweeps: int, axes: list[list[int]]) -> Callable[[int, bool, bool], Iterator[Step]]:
+    """Return a smoother of line relaxations along each of some axes (slots) of a level in turn."""
+
+    def smooth(level: int, before: bool, from_zero: bool) -> Iterator[Step]:
+        if from_zero:
+            yield _step(CLEAR, level)
+        order = [(colour, axis) for axis in axes[level] for colour in (0, 1)]
+        for _ in range(sweeps):
+            for colour, axis in order if before else reversed(order):
+                yield _step(LINES, level, colour, axis)
 
     return smooth
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.kernels import line_relaxation
 from krylearn.kernels import multigrid as kernels
+from krylearn.kernels import multigrid_window as window
 from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import boxes_of, build, v_cycle
+from krylearn.solvers.multigrid.hierarchy import STRONG, boxes_of, build, v_cycle
 from krylearn.solvers.multigrid.levels import pointwise, separable
 from krylearn.solvers.multigrid.packed import packed, rows_of
 from krylearn.solvers.multigrid.structured import as_grid_operator
@@ -27,7 +29,7 @@ GRAIN = 16384
 # Below this many unknowns there is nothing to gain from a lower precision.
 SINGLE = 4096
 _LOWER = {np.dtype("d"): np.dtype("f"), np.dtype("D"): np.dtype("F")}
-SMOOTHERS = ("red_black", "jacobi", "chebyshev")
+SMOOTHERS = ("red_black", "jacobi", "chebyshev", "line")
 
 
 class GeometricMultigrid(Preconditioner):
@@ -40,9 +42,10 @@ class GeometricMultigrid(Preconditioner):
         couple nearest neighbours on a grid in C order.
     cycle : {'V', 'W', 'F', 'FMG'}
         The last is full multigrid, one V-cycle a level.
-    smoother : {'red_black', 'chebyshev', 'jacobi'}
+    smoother : {'red_black', 'chebyshev', 'jacobi', 'line'}
         Gauss-Seidel in red-black order, the Chebyshev polynomial in the Jacobi-scaled operator,
-        or damped Jacobi.
+        damped Jacobi, or zebra relaxation of whole lines along each axis in turn. That one is for
+        couplings that are strong along one axis here and another one there; it coarsens all axes.
     pre, post : int
         Sweeps (degrees of the polynomial) before and after the coarse correction.
     omega : float, optional
@@ -118,7 +121,11 @@ class GeometricMultigrid(Preconditioner):
         self.setup_seconds = time.perf_counter() - started
 
     def _build(self, A: Any) -> None:
-        self._hierarchy = build(_finest(A, self.working), self.working)
+        lines = self.smoother == "line"
+        if lines and any(A.grid.periodic):
+            raise ValueError(f"{self.name}: lines must not close on themselves; use red_black")
+        level = _finest(A, self.working, separated=not lines)
+        self._hierarchy = build(level, self.working, strong=0.0 if lines else STRONG)
         self._schedule()
 
     def update(self, A):
@@ -159,6 +166,7 @@ class GeometricMultigrid(Preconditioner):
         else:
             listed = self._listed()
         self._fused = listed[0][0] == kernels.DOWN
+        self._places, self._coef = h.laid_out(self._fused)
         self._views = [self._constants(level) for level in range(count)]
         size = [int(np.prod(shape)) for shape in h.shapes]
         self._parts: list[Any] = []
@@ -191,6 +199,9 @@ class GeometricMultigrid(Preconditioner):
         h = self._hierarchy
         if self.smoother == "red_black":
             return cycles.red_black(sweeps, [boxes_of(geo) for geo in h.geo])
+        if self.smoother == "line":
+            slots = [[slot for slot in (2, 1, 0) if geo[slot] > 1] or [2] for geo in h.geo]
+            return cycles.zebra(sweeps, slots)
         factors = []
         for shape in h.shapes:
             if self.smoother == "jacobi":
@@ -204,19 +215,30 @@ class GeometricMultigrid(Preconditioner):
 
     def _constants(self, level: int) -> tuple:
         h = self._hierarchy
-        first, last = h.places[level, 2:]
-        return (h.geo[level], h.fp, h.ip, h.coef[int(first) : int(last)])
+        first, last = self._places[level, 2:]
+        return (h.geo[level], h.fp, h.ip, self._coef[int(first) : int(last)])
 
     # -- application -----------------------------------------------------------------------
 
     def apply(self, r, out):
         """Write what a cycle makes of zero, for the right-hand side `r`, into `out`."""
+        return self._cycle(r, out, np.empty(0, r.dtype))
+
+    def apply_dot(self, r, out):
+        """Do as `apply`, and return ``conj(r) @ out``."""
+        if not self._fused:
+            return super().apply_dot(r, out)
+        sums = np.zeros(int(self._hierarchy.geo[0, 0]), r.dtype)
+        self._cycle(r, out, sums)
+        return sums.sum()
+
+    def _cycle(self, r, out, sums):
         h = self._hierarchy
         n = self.shape[0]
-        f, u, t, d = self._work.get(4, h.total, self.working)
+        f, u, t, d = self._vectors()
         size = norm(r)
         if not 0 < size < np.inf:
-            out[:] = 0 if size == 0 else np.nan
+            sums[:] = out[:] = 0 if size == 0 else np.nan
             return out
         # A power of two, so that rounding does not depend on it.
         unit = 2.0 ** -float(np.round(np.log2(size)))
@@ -225,16 +247,26 @@ class GeometricMultigrid(Preconditioner):
             parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
         for part in self._parts:
             if not isinstance(part[0], int):
-                kernels.run(*part, h.geo, h.places, h.fp, h.ip, h.coef, f, u, t, d, h.dense)
+                kernels.run(*part, h.geo, self._places, h.fp, h.ip, self._coef, f, u, t, d, h.dense)
             elif self._fused:
-                self._half(part, r, out, unit, gain, f, u, t, d)
+                self._half(part, r, out, unit, gain, f, t, d, sums)
             else:
                 self._step(part, f, u, t, d)
         if not self._fused:
             parallel_for(kernels.store, n, CHUNK, gain, u, out)
         return out
 
-    def _half(self, entry, r, out, unit, gain, f, u, t, d):
+    def _vectors(self):
+        """Return work vectors: right-hand sides, values, results or residuals, and windows.
+
+        A fused cycle touches little of them: coarse levels, and four planes a thread of the last.
+        """
+        h = self._hierarchy
+        most = max(h.total, int(window.window_length(int(h.geo[0, 0]) + 5, h.geo[0])))
+        held = self._work.get(1, 3 * h.total + most, self.working)[0]
+        return (*held[: 3 * h.total].reshape(3, -1), held[3 * h.total :])
+
+    def _half(self, entry, r, out, unit, gain, f, t, d, sums):
         """Do one half of a fused cycle on a level; the finest one reads r and writes out."""
         op, level = entry[:2]
         h = self._hierarchy
@@ -244,13 +276,13 @@ class GeometricMultigrid(Preconditioner):
         geo, grain = h.geo[level], self._grain(level)
         if op == kernels.DOWN:
             parallel_for(
-                kernels.down, int(geo[kernels.COARSE]), -(-grain // 2), unit, *self._views[level],
-                rhs, u[first:last], f[low:high], d[first:],
+                window.down, int(geo[kernels.COARSE]), -(-grain // 2), unit, *self._views[level],
+                rhs, f[low:high], d,
             )  # fmt: skip
         else:
             parallel_for(
-                kernels.up, int(geo[kernels.SIZES]), grain, unit, gain, *self._views[level], rhs,
-                u[first:last], t[low:high], result, d[first:],
+                window.up, int(geo[kernels.SIZES]), grain, unit, gain, *self._views[level], rhs,
+                t[low:high], result, d[:0] if level else sums, d,
             )  # fmt: skip
 
     def _grain(self, level):
@@ -270,6 +302,8 @@ class GeometricMultigrid(Preconditioner):
         first, last, down, end = h.places[level : level + 2, :2].ravel().tolist()
         geo = h.geo[level]
         planes = int(geo[kernels.COARSE] if op == kernels.RESTRICT else geo[kernels.SIZES])
+        if op == kernels.LINES:
+            planes = int(line_relaxation.batches(box, geo))
         plane = (last - first) // planes
         parallel_for(
             kernels.step, planes, max(1, GRAIN // plane), op, colour, box, alpha, beta,
@@ -279,7 +313,7 @@ class GeometricMultigrid(Preconditioner):
 
     def __getstate__(self):
         state = self.__dict__.copy()
-        del state["_views"], state["_parts"]
+        del state["_views"], state["_parts"], state["_places"], state["_coef"]
         return state
 
     def __setstate__(self, state):
@@ -301,9 +335,9 @@ class GeometricMultigrid(Preconditioner):
         return "\n".join(lines) + ">"
 
 
-def _finest(A: Any, dtype: np.dtype) -> Any:
-    """Return the finest level of a grid operator."""
-    level = separable(A) if A._constant and A.dtype.kind != "c" else None
+def _finest(A: Any, dtype: np.dtype, separated: bool = True) -> Any:
+    """Return the finest level of a grid operator; its numbers point by point if not `separated`."""
+    level = separable(A) if separated and A._constant and A.dtype.kind != "c" else None
     if level is not None:
         return level
     if A.mask is not None or A.dtype.kind == "c":

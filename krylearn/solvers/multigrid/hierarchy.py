@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from krylearn.kernels import multigrid as kernels
+from krylearn.kernels.multigrid_window import coefficient_length, lay_out, window_length
+from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.axis import Axis, Transfer, coarsen, identity
 from krylearn.solvers.multigrid.levels import Separable, Variable, along, shaped
@@ -29,7 +31,7 @@ class Hierarchy:
     shapes : list of tuple of int
     geo, places : integer arrays, a row for each level
     fp, ip, coef : flat arrays
-        Numbers of axes, indices, coefficients.
+        Numbers of axes, indices, coefficients (point by point).
     dense : flat array
         Pseudo-inverse of the coarsest operator.
     scale : array
@@ -41,18 +43,38 @@ class Hierarchy:
     places: np.ndarray
     fp: np.ndarray
     ip: np.ndarray
-    coef: np.ndarray
+    _coef: np.ndarray | None
     dense: np.ndarray
     scale: Any
     variable: bool
+    _windows: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def coef(self) -> np.ndarray:
+        """Coefficients of all levels; made again where only `laid_out` ones are kept."""
+        if self._coef is not None:
+            return self._coef
+        assert self._windows is not None
+        places, coef = self._windows
+        levels = [coef[a:b] for a, b in places[:-1, 2:].astype(int)]
+        return np.concatenate([_in_order(level, geo) for level, geo in zip(levels, self.geo)])
+
+    def laid_out(self, fused: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return `places` and `coef`, for a fused cycle as its windows want them."""
+        if not (fused and self.variable):
+            return self.places, self.coef
+        if self._windows is None:
+            self._windows = _for_windows(self.coef, self.geo, self.places)
+            self._coef = None
+        return self._windows
 
     @property
     def total(self) -> int:
         """Values of a work vector: unknowns of all levels, and a window of planes."""
-        return int(self.places[-1, 0]) + 4 * max(int(geo[1] * geo[2]) for geo in self.geo)
+        return int(self.places[-1, 0]) + max(int(window_length(5, geo)) for geo in self.geo)
 
 
-def coarser(level: Any) -> tuple[Any, list[Transfer | None]] | None:
+def coarser(level: Any, strong: float = STRONG) -> tuple[Any, list[Transfer | None]] | None:
     """Return the next level and the transfers; None where no axis is left to coarsen."""
     strength = level.strengths()
     able = [axis.coarsens for axis in level.axes]
@@ -62,7 +84,7 @@ def coarser(level: Any) -> tuple[Any, list[Transfer | None]] | None:
     axes: list[Axis] = []
     transfers: list[Transfer | None] = []
     for axis, s, may in zip(level.axes, strength, able):
-        if may and s >= STRONG * most:
+        if may and s >= strong * most:
             coarse, transfer = coarsen(axis)
             axes.append(coarse)
             transfers.append(transfer)
@@ -72,20 +94,48 @@ def coarser(level: Any) -> tuple[Any, list[Transfer | None]] | None:
     return level.coarsen(axes, transfers), transfers
 
 
-def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST) -> Hierarchy:
+def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float = STRONG
+          ) -> Hierarchy:  # fmt: skip
     """Return the hierarchy below the finest level, in a working precision."""
     packing = _Packing(dtype, level.lanes)
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
         more = None
         if np.prod(level.shape) > coarsest:
-            more = coarser(level)
+            more = coarser(level, strong)
         if more is not None:
             transfers = more[1]
         packing.add(level, transfers, None if more is None else more[0])
         if more is None:
             return packing.finish(level)
         level = more[0]
+
+
+def _for_windows(coef: np.ndarray, geos: np.ndarray, places: np.ndarray
+                 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Return places and coefficients of all levels as windows want them."""
+    levels = [coef[a:b] for a, b in places[:-1, 2:].astype(int)]
+    lines = [len(level) // int(geo[2]) for level, geo in zip(levels, geos)]
+    length = [int(coefficient_length(geo)) for geo in geos]
+    ends = np.cumsum([0] + [a * b for a, b in zip(lines, length)])
+    out, places = np.empty(ends[-1], coef.dtype), places.copy()
+    for row, level, geo, count, first, last in zip(places, levels, geos, lines, ends, ends[1:]):
+        row[2:] = first, last
+        grain = max(1, 16384 // int(geo[2]))
+        parallel_for(lay_out, count, grain, geo, level, out[first:last])
+    return places, out
+
+
+def _in_order(windowed: np.ndarray, geo: np.ndarray) -> np.ndarray:
+    """Return coefficients of a level in the order of points."""
+    nx, lanes = int(geo[2]), int(geo[kernels.LANES])
+    n = nx // lanes
+    halves = windowed.reshape(-1, 2, int(coefficient_length(geo)) // 2)
+    out = np.empty((len(halves), n, lanes), windowed.dtype)
+    for parity in (0, 1):
+        count = (n + 1 - parity) // 2
+        out[:, parity::2] = halves[:, parity, : count * lanes].reshape(-1, count, lanes)
+    return out.ravel()
 
 
 class _Packing:

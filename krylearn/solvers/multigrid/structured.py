@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from krylearn.grid import Grid, GridOperator
+from krylearn.grid.box import neighbour
+from krylearn.grid.matrix import sparse_box_of, stencil_on
 from krylearn.solvers.relaxation.splitting import all_finite, square_csr
 
 
@@ -48,33 +50,16 @@ def _from_csr(A: Any, name: str) -> GridOperator:
     if np.any(A.data == 0):
         A = A.copy()
         A.eliminate_zeros()
-    offsets = np.unique(A.indices - np.repeat(np.arange(n), np.diff(A.indptr)))
-    ahead = [int(k) for k in offsets if k > 0]
-    # Strides of the axes, the last being 1.
-    if len(ahead) > 3 or (len(offsets) - len(ahead) > 4):
+    shape = sparse_box_of(A)
+    stack = None if shape is None else stencil_on(A, shape)
+    if shape is None or stack is None:
         raise ValueError(refusal)
-    strides = sorted({1, *ahead}, reverse=True)
-    sizes = [n, *strides[:-1]]
-    if len(strides) > 3 or any(a % b for a, b in zip(sizes, strides)):
-        raise ValueError(refusal)
-    shape = tuple(a // b for a, b in zip(sizes, strides))
-    upper: list[np.ndarray] = []
-    lower: list[np.ndarray] = []
-    kept = np.count_nonzero(A.diagonal())
-    for axis, stride in enumerate(strides):
-        for k, side in ((stride, upper), (-stride, lower)):
-            values = np.zeros(n, A.dtype)
-            along = A.diagonal(k) if stride < n else np.zeros(0, A.dtype)
-            values[: n - stride] = along if k > 0 else np.conj(along)
-            kept += np.count_nonzero(along)
-            side.append(values.reshape(shape))
-            if np.any(np.take(side[-1], shape[axis] - 1, axis)):
-                raise ValueError(refusal)
-    if kept != np.count_nonzero(A.data):
-        raise ValueError(refusal)
-    if not all(np.allclose(u, v, rtol=1e-6, atol=0) for u, v in zip(upper, lower)):
-        raise ValueError(f"{name} needs a Hermitian matrix; use gmres with ilu0")
-    diagonal = A.diagonal().reshape(shape)
+    ndim = len(shape)
+    diagonal, upper = stack[0], list(stack[1 : 1 + ndim])
+    for axis, u in enumerate(upper):
+        lower = neighbour(stack[1 + ndim + axis], axis, 1)
+        if not np.allclose(u, lower, rtol=1e-6, atol=0):
+            raise ValueError(f"{name} needs a Hermitian matrix; use gmres with ilu0")
     if np.any(diagonal.imag):
         raise ValueError(f"{name} needs a Hermitian matrix; use gmres with ilu0")
     boundary, cells = _sides(shape, diagonal, upper)
