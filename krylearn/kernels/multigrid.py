@@ -42,11 +42,11 @@ from krylearn.kernels.multigrid_lines import (  # noqa: F401
     _scatter,
     add_neighbours,
 )
-from krylearn.kernels.multigrid_window import down, up
+from krylearn.kernels.multigrid_window import DOWN, SOLVE, UP, down, solve_coarsest, up
 from krylearn.kernels.parallel import jit
 
-# Steps.
-START, RELAX, RESTRICT, PROLONG, SOLVE, CLEAR, RESIDUAL, UPDATE, DOWN, UP, LINES = range(11)
+# Steps; those of fused cycles have numbers of their own.
+START, RELAX, RESTRICT, PROLONG, CLEAR, RESIDUAL, UPDATE, LINES = 0, 1, 2, 3, 5, 6, 7, 10
 
 
 # -- steps over whole levels -------------------------------------------------------------------
@@ -152,18 +152,6 @@ def _update(lo, hi, alpha, beta, geo, t, d, u):
 
 
 @jit
-def _solve(lanes, inverse, f, u):
-    n = np.uint64(f.shape[0])
-    for i in range(ZERO, n, lanes):
-        for m in range(lanes):
-            u[i + m] = 0
-        for j in range(ZERO, n, lanes):
-            at = i // lanes * n + j
-            for m in range(lanes):
-                u[i + m] += inverse[at + m] * f[j + m]
-
-
-@jit
 def step(lo, hi, op, colour, box, alpha, beta, geo, fp, ip, coef, f, u, t, d, coarse_f, coarse_u):
     """Do planes [lo, hi) of one step; coarse planes where it restricts, or batches of lines."""
     out, scratch = np.empty(geo[2], u.dtype), np.empty(geo[2], fp.dtype)
@@ -197,7 +185,7 @@ def run(steps, factors, geos, places, fp, ip, coef, f, u, t, d, dense):
         op, level, colour, box = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
         first, last = places[level, 0], places[level, 1]
         if op == SOLVE:
-            _solve(geos[level, LANES], dense, f[first:last], u[first:last])
+            solve_coarsest(geos[level, LANES], dense, f[first:last], u[first:last])
             t[first:last] = u[first:last]
             continue
         low, high = places[level + 1, 0], places[level + 1, 1]

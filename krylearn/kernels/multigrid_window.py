@@ -36,6 +36,8 @@ from krylearn.kernels.window_lines import (
 )
 
 ZERO, ONE, TWO, THREE, FOUR, FIVE, SIX = (np.uint64(i) for i in range(7))
+# Steps.
+SOLVE, DOWN, UP = 4, 8, 9
 # Half lines are filled up to whole registers, so that loops leave nothing over.
 BLOCK = np.uint64(16)
 
@@ -404,3 +406,34 @@ def up(lo, hi, unit, gain, geo, fp, ip, coef, f, coarse, result, sums, ring):
                     total += inner(nx, f, line, result, line)
             if sums.shape[0]:
                 sums[k] = total
+
+
+@jit
+def solve_coarsest(lanes, inverse, f, u):
+    """Do ``u = inverse @ f`` for each lane."""
+    n = np.uint64(f.shape[0])
+    for i in range(ZERO, n, lanes):
+        for m in range(lanes):
+            u[i + m] = 0
+        for j in range(ZERO, n, lanes):
+            at = i // lanes * n + j
+            for m in range(lanes):
+                u[i + m] += inverse[at + m] * f[j + m]
+
+
+@jit
+def run(steps, geos, places, fp, ip, coef, f, t, d, dense):
+    """Do a list of steps of a fused cycle; see `multigrid.run`, which knows others too."""
+    for s in range(steps.shape[0]):
+        op, level = steps[s, 0], steps[s, 1]
+        first, last = places[level, 0], places[level, 1]
+        low, high = places[level + 1, 0], places[level + 1, 1]
+        geo = geos[level]
+        coefficients = coef[places[level, 2] : places[level, 3]]
+        if op == SOLVE:
+            solve_coarsest(geo[18], dense, f[first:last], t[first:last])
+        elif op == DOWN:
+            down(0, np.int64(geo[8]), 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high], d)
+        else:
+            up(0, np.int64(geo[0]), 1.0, 1.0, geo, fp, ip, coefficients, f[first:last],
+               t[low:high], t[first:last], d[:0], d)  # fmt: skip

@@ -246,7 +246,9 @@ class GeometricMultigrid(Preconditioner):
         if not self._fused:
             parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
         for part in self._parts:
-            if not isinstance(part[0], int):
+            if self._fused and not isinstance(part[0], int):
+                window.run(part[0], h.geo, self._places, h.fp, h.ip, self._coef, f, t, d, h.dense)
+            elif not isinstance(part[0], int):
                 kernels.run(*part, h.geo, self._places, h.fp, h.ip, self._coef, f, u, t, d, h.dense)
             elif self._fused:
                 self._half(part, r, out, unit, gain, f, t, d, sums)
@@ -262,9 +264,12 @@ class GeometricMultigrid(Preconditioner):
         A fused cycle touches little of them: coarse levels, and four planes a thread of the last.
         """
         h = self._hierarchy
-        most = max(h.total, int(window.window_length(int(h.geo[0, 0]) + 5, h.geo[0])))
-        held = self._work.get(1, 3 * h.total + most, self.working)[0]
-        return (*held[: 3 * h.total].reshape(3, -1), held[3 * h.total :])
+        if not self._fused:
+            return self._work.get(4, h.total, self.working)
+        most = max(int(window.window_length(int(geo[0]) + 5, geo)) for geo in h.geo)
+        held = self._work.get(1, 2 * h.total + most, self.working)[0]
+        f, t = held[: 2 * h.total].reshape(2, -1)
+        return f, None, t, held[2 * h.total :]
 
     def _half(self, entry, r, out, unit, gain, f, t, d, sums):
         """Do one half of a fused cycle on a level; the finest one reads r and writes out."""
