@@ -121,7 +121,8 @@ def _for_windows(coef: np.ndarray, geos: np.ndarray, places: np.ndarray
     out, places = np.empty(ends[-1], coef.dtype), places.copy()
     for row, level, geo, count, first, last in zip(places, levels, geos, lines, ends, ends[1:]):
         row[2:] = first, last
-        grain = max(1, 16384 // int(geo[2]))
+        # Groups of lanes are shared among threads already, and a thread must not wait for its own.
+        grain = max(1, 16384 // int(geo[2])) if geo[kernels.LANES] == 1 else count
         parallel_for(lay_out, count, grain, geo, level, out[first:last])
     return places, out
 
