@@ -34,7 +34,7 @@ _LAZY = {
     "get_num_threads": "kernels.parallel",
     "set_num_threads": "kernels.parallel",
 }
-_MODULES = ("problems", "testing", "benchmarks", "data", "petsc")
+_MODULES = ("problems", "testing", "benchmarks", "data", "petsc", "learned")
 _KINDS = ("method", "preconditioner", "policy")
 for _entry in (e for kind in _KINDS for e in registry.entries(kind)):
     _module, _attribute = _entry.target.split(":")

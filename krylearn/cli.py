@@ -314,7 +314,7 @@ def generate(
 
 @app.command()
 def train(
-    family: Annotated[str, typer.Argument(help="mgno.")],
+    family: Annotated[str, typer.Argument(help="mgno or dcd.")],
     config: Annotated[Path, typer.Argument(help="TOML file, or the name of one that is shipped.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and card.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -326,11 +326,9 @@ def train(
 ) -> None:  # fmt: skip
     """Train a network; write weights and a model card."""
     try:
-        if family != "mgno":
-            raise ValueError(f"no family of networks is called {family!r}; there is mgno")
-        from krylearn.learned.mgno.train import Config, Trainer
+        from krylearn.learned.training import trainer_of
 
-        settings = Config.read(config)
+        Trainer, settings = trainer_of(family, config)
         if seed is not None:
             settings.seed = seed
         if data is not None:
@@ -346,7 +344,8 @@ def train(
         typer.echo("time is up; the same command goes on from the checkpoint")
     else:
         weights = out / f"{card['name']}.safetensors"
-        typer.echo(f"test L2 {card['l2']:.3e}, H1 {card['h1']:.3e}; {weights}")
+        figures = ", ".join(f"{name} {value:.3e}" for name, value in card["test"].items())
+        typer.echo(f"test {figures}; {weights}")
 
 
 @bench_app.command("cuda")

@@ -257,6 +257,10 @@ class Solve:
                 self.reason = Reason.STAGNATED
         return self.reason is None
 
+    def forget_pass(self) -> None:
+        """Let another loop go on: its first pass is not compared with the last one."""
+        self.rnorm = math.inf
+
     def running(self, rnorm: float) -> bool:
         """Return whether a pass goes on, `rnorm` being the recurrence's residual norm."""
         if self._hopeless < rnorm < math.inf and self.reason is None:

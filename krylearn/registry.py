@@ -160,6 +160,10 @@ for _name, _module, _class, _matrix, _summary in (
 register("multigrid", "preconditioner", "solvers.multigrid.multigrid:multigrid", "general",
          "multigrid of the kind that suits A", needs_entries=True)  # fmt: skip
 
+register("dcd", "method", "learned.dcd.dcd:dcd", "spd",
+         "deep conjugate directions: a network proposes, cg takes over where it fails",
+         needs_entries=True, cuda=True)  # fmt: skip
+
 for _name, _class, _looks_at, _summary in (
     ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),
     ("binned_tsallis_inf", "BinnedTsallisINF", "context", "Tsallis-INF in each bin of the context"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +9,10 @@ import numpy as np
 import torch
 
 from krylearn.grid import Grid, GridOperator
+from krylearn.learned import weights
 from krylearn.learned.mgno.model import MgNO
 
 __all__ = ["Prediction", "Surrogate", "surrogate"]
-
-WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Prediction(NamedTuple):
@@ -136,21 +133,6 @@ def surrogate(name: str | Path, device: str = "cpu", strict: bool = True) -> Sur
     ValueError
         If there is no such model, or the file is not the one that its card describes.
     """
-    from safetensors.torch import load
-
-    path = Path(name)
-    if path.suffix != ".safetensors":
-        path = WEIGHTS / f"{name}.safetensors"
-        if not path.exists():
-            names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
-            raise ValueError(f"no surrogate is called {name!r}; there are: {names}")
-    try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} or its card cannot be read: {error}") from None
-    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
-        raise ValueError(f"{path} is not the file that its card describes: the sha256 differs")
-    model = MgNO(**card["settings"])
-    model.load_state_dict(load(content))
+    tensors, card = weights.load(name, "surrogate")
+    model = weights.fill(MgNO(**card["settings"]), tensors, name)
     return Surrogate(model.to(device), card, strict)

@@ -1,0 +1,85 @@
+"""The network of the deep conjugate direction method: from a residual to a search direction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["DirectionNet"]
+
+_CONV: tuple[Any, ...] = (nn.Conv2d, nn.Conv3d)
+_POOL: tuple[Any, ...] = (F.avg_pool2d, F.avg_pool3d)
+
+
+class DirectionNet(nn.Module):
+    """Convolutions on two scales: what a residual looks like near a cell decides on the direction.
+
+    Parameters
+    ----------
+    fine, coarse, last : int
+        Convolutions at full resolution, at half of it, and at full resolution again.
+    width : int
+        Channels.
+    dimension : {2, 3}
+
+    Notes
+    -----
+    It sees the residual alone, so that it knows one family of matrices: the one it was trained on.
+    In three dimensions (5, 6, 4) convolutions have 97,457 parameters, the number of the paper's
+    network "from64", and (7, 10, 6) the 152,881 of its "from128". Any grid size will do.
+
+    References
+    ----------
+    Kaneda, Akar, Chen, Kala, Hyde and Teran (2023), A deep conjugate direction method for
+    iteratively solving linear systems, ICML, section 4 and figure 2.
+
+    Examples
+    --------
+    >>> from krylearn.learned.dcd.paper import DirectionNet
+    >>> [sum(p.numel() for p in DirectionNet(*n).parameters()) for n in ((5, 6, 4), (7, 10, 6))]
+    [97457, 152881]
+    """
+
+    linear = False
+
+    def __init__(self, fine: int = 5, coarse: int = 6, last: int = 4, width: int = 16,
+                 dimension: int = 3) -> None:  # fmt: skip
+        super().__init__()
+        if dimension not in (2, 3):
+            raise ValueError(f"dimension must be 2 or 3, not {dimension!r}")
+        if fine % 2 == 0 or coarse % 2 or last % 2 or min(fine, coarse, last) < 1:
+            raise ValueError(
+                "after the first one convolutions come in pairs: fine must be odd, coarse and last "
+                f"even, not {fine}, {coarse}, {last}"
+            )
+        self.settings = {"fine": fine, "coarse": coarse, "last": last, "width": width,
+                         "dimension": dimension}  # fmt: skip
+        self.dimension = dimension
+        conv = _CONV[dimension - 2]
+
+        def layers(count: int) -> nn.ModuleList:
+            return nn.ModuleList(conv(width, width, 3, padding=1) for _ in range(count))
+
+        self.first = conv(1, width, 3, padding=1)
+        self.fine, self.coarse, self.last = layers(fine - 1), layers(coarse), layers(last)
+        self.head = conv(width, 1, 1)
+
+    def forward(self, r: Tensor) -> Tensor:
+        """Return directions for residuals of norm one, both (batch, n, ...)."""
+        # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
+        shape = r.shape[1:]
+        odd = [n % 2 for n in reversed(shape)]
+        u = F.pad(r, [k for more in odd for k in (0, more)])[:, None]
+        u = _pairs(self.fine, self.first(u))
+        below = _pairs(self.coarse, _POOL[self.dimension - 2](u, 2))
+        u = _pairs(self.last, u + F.interpolate(below, scale_factor=2, mode="nearest"))
+        kept: Any = (slice(None), *(slice(0, n) for n in shape))
+        return self.head(u)[:, 0][kept]
+
+
+def _pairs(layers: Any, u: Tensor) -> Tensor:
+    for one, two in zip(layers[::2], layers[1::2]):
+        u = F.relu(two(F.relu(one(u)))) + u
+    return u

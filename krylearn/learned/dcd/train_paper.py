@@ -1,0 +1,207 @@
+"""Training of the paper's network: ``krylearn train dcd CONFIG``, read from top to bottom.
+
+Right-hand sides are combinations of Ritz vectors, the loss is what a step leaves of the residual.
+Besides fresh right-hand sides the network sees what its own iteration makes of them: every sample
+is a run that takes one step of the actual iteration (A-orthogonal to two directions before, exact
+line search) at each training step, for up to `follow` steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from krylearn.learned import training
+from krylearn.learned.dcd.paper import DirectionNet
+from krylearn.learned.dcd.systems import Systems, lanczos, obstacles, pressure_operator, ritz_basis
+
+
+@dataclass
+class Config(training.Settings):
+    """What a training run depends on; a TOML file names what differs from these.
+
+    Attributes
+    ----------
+    stages : list of [shape, share of the epochs]
+        Grids that training passes through, coarse ones first; the last one takes the rest.
+    matrices : int
+        Systems with other obstacles that a batch is shared out among.
+    vectors : int
+        Lanczos vectors of each matrix.
+    follow : int
+        Most steps of the iteration that a sample takes; 1 is the paper's training.
+    valid, test : list of shapes
+        Grids of the systems, with obstacles not trained on, that are watched, and looked at once.
+    """
+
+    name: str = "paper"
+    kind: str = "paper"
+    stages: list[Any] = field(default_factory=lambda: [[[64, 64, 64], 1.0]])
+    matrices: int = 1
+    vectors: int = 1000
+    follow: int = 1
+    steps: int = 500
+    model: dict[str, Any] = field(default_factory=dict)
+    valid: list[Any] = field(default_factory=list)
+    test: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def folder(cls) -> Path:
+        return Path(__file__).parent / "configs"
+
+    def settle(self, beside: Path) -> None:
+        if self.batch % self.matrices:
+            raise ValueError(f"batch {self.batch} is no multiple of matrices {self.matrices}")
+
+
+class Trainer(training.Trainer):
+    """The network, its optimiser and its samples on one device.
+
+    Parameters
+    ----------
+    config : Config
+    device : str
+    """
+
+    watched = 1
+
+    def __init__(self, config: Config, device: str = "cpu") -> None:
+        self.prepare(config)
+        dimension = len(config.stages[0][0])
+        model: Any = DirectionNet(**({"dimension": dimension} | config.model))
+        layout: Any = torch.channels_last if dimension == 2 else torch.channels_last_3d
+        super().__init__(config, model.to(memory_format=layout), config.steps, device)
+        self._stage = -1
+
+    # -- samples ---------------------------------------------------------------------------
+
+    def draw_epoch(self, epoch: int) -> None:
+        config = self.config
+        ends = np.cumsum([share for _, share in config.stages]) * config.epochs
+        stage = min(int(np.searchsorted(ends, epoch, side="right")), len(ends) - 1)
+        if stage != self._stage:
+            self._enter(stage)
+        maker = torch.Generator(self.device).manual_seed(1000003 * (config.seed + 1) + epoch)
+        count = (config.steps, config.batch)
+        self._drawn = torch.randn(*count, self._Y.shape[1], generator=maker, device=self.device)
+        lives = torch.randint(1, config.follow + 1, count, generator=maker, device=self.device)
+        lives[:, ::2] = 1  # every other sample is as in the paper
+        self._lives = lives.float().reshape(*count, *[1] * len(self.shape))
+        self.age.fill_(0.0)  # all samples begin anew
+
+    def _enter(self, stage: int) -> None:
+        """Make the matrices and the Lanczos vectors of a stage."""
+        config, device = self.config, self.device
+        self._stage, self._graph = stage, None
+        self.shape = tuple(config.stages[stage][0])
+        self._V: Any = None
+        operators = [
+            pressure_operator(obstacles(self.shape, [config.seed, stage, k]) if k else
+                              np.ones(self.shape, bool))
+            for k in range(config.matrices)
+        ]  # fmt: skip
+        self.systems = Systems(operators, config.batch // config.matrices, device)
+        V, Y = [], []
+        for k, A in enumerate(operators):
+            one = Systems([A], 1, device)
+            maker = torch.Generator(device).manual_seed(1000003 * (config.seed + 1) + k)
+            start = torch.randn(1, *self.shape, generator=maker, device=device) * one.mask
+            vectors, alpha, beta = lanczos(
+                lambda v, one=one: one.apply(v.reshape(1, *self.shape)).ravel(), start.ravel(),
+                config.vectors,
+            )  # fmt: skip
+            basis = ritz_basis(alpha, beta)
+            missing = config.vectors - len(vectors)
+            V.append(torch.nn.functional.pad(vectors, (0, 0, 0, missing)))
+            Y.append(torch.nn.functional.pad(basis, (0, missing, 0, missing)))
+        self._V, self._Y = torch.stack(V), torch.stack(Y).to(device)
+        batch = (config.batch, *self.shape)
+        small = (config.batch, *[1] * len(self.shape))
+        self.r, self.fresh = (torch.zeros(batch, device=device) for _ in range(2))
+        self.past = [[torch.zeros(batch, device=device), torch.zeros(batch, device=device),
+                      torch.zeros(small, device=device)] for _ in range(2)]  # fmt: skip
+        self.age = torch.zeros(small, device=device)
+        self.life = torch.zeros(small, device=device)
+        self.z = torch.zeros(config.matrices, config.batch // config.matrices,
+                             self._Y.shape[1], device=device)  # fmt: skip
+
+    def draw(self, k: int) -> None:
+        self.z.copy_(self._drawn[k].reshape(self.z.shape))
+        self.life.copy_(self._lives[k])
+
+    # -- the loss --------------------------------------------------------------------------
+
+    def predict(self, r: torch.Tensor) -> torch.Tensor:
+        """Return the network's directions for residuals of any size."""
+        with self.autocast():
+            return self.model(r).float()
+
+    def loss(self) -> torch.Tensor:
+        """Return the mean of ``|r - alpha A p|^2 / |r|^2``; the samples take that step."""
+        with torch.no_grad():
+            fresh = ((self.z @ self._Y) @ self._V).reshape(self.r.shape)
+            new = self.age <= 0
+            r = torch.where(new, fresh, self.r)
+            r = r / self.systems.norm(r).clamp_min(1e-30)
+            for past in self.past:
+                past[2].masked_fill_(new, 0.0)
+                for kept in past[:2]:
+                    kept.masked_fill_(new, 0.0)
+            self.age.copy_(torch.where(new, self.life, self.age) - 1)
+        q = self.predict(r)
+        p, image, curvature, left = self.systems.advance(q, r, self.past)
+        self._new = [t.detach() for t in (p, image, curvature, left)]
+        return self.systems.dot(left, left).mean()
+
+    def go_on(self) -> None:
+        *direction, left = self._new
+        for older, newer in zip(self.past[1], self.past[0]):
+            older.copy_(newer)
+        for kept, now in zip(self.past[0], direction):
+            kept.copy_(now)
+        self.r.copy_(left)
+
+    # -- figures ---------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def reductions(self, shapes: list[Any], steps: int, first: int) -> dict[str, float]:
+        """Return the residual after so many steps on systems with obstacles not trained on."""
+        found = {}
+        for k, shape in enumerate(shapes):
+            fluid = obstacles(shape, [77, first + k], 4)
+            one = Systems([pressure_operator(fluid)], 1, self.device)
+            r = torch.from_numpy(plume(fluid)).to(self.device)[None]
+            past: list[Any] = []
+            for _ in range(steps):
+                q = self.predict(r / one.norm(r))
+                *direction, r = one.advance(q, r, past)
+                past = [direction, *past[:1]]
+            found[f"{'x'.join(map(str, shape))}"] = float(one.norm(r))
+        return found
+
+    def watch(self) -> dict[str, float]:
+        return self.reductions(self.config.valid, 20, 0)
+
+    def report(self) -> dict[str, Any]:
+        sizes = ", ".join("x".join(map(str, shape)) for shape, _ in self.config.stages)
+        return {
+            "kind": "direction", "family": "paper",
+            "test": self.reductions(self.config.test, 20, 100),
+            "data": f"pressure systems with an open top, {sizes}: {self.config.matrices} masks, "
+            f"{self.config.vectors} Lanczos vectors each",
+        }  # fmt: skip
+
+
+def plume(fluid: np.ndarray) -> np.ndarray:
+    """Return a right-hand side of norm one: sources below, noise of all scales in the fluid."""
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal(fluid.shape)
+    away = [p - n / 2 for p, n in zip(np.indices(fluid.shape), fluid.shape)]
+    away[-1] = away[-1] + 0.35 * fluid.shape[-1]
+    close = sum(d**2 for d in away) < (0.12 * min(fluid.shape)) ** 2
+    b = (b + 30.0 * close * np.sign(away[-1])) * fluid
+    return (b / np.linalg.norm(b)).astype(np.float32)
