@@ -234,36 +234,3 @@ def remember(features, loss, arm, memory, gram, moment):
         moment[arm, k] += loss * features[k]
         for m in range(features.shape[0]):
             gram[arm, k, m] += features[k] * features[m]
-
-
-@jit
-def sor_counts(b, shift, omegas, tolerance, most, x, counts):
-    """Count the SOR sweeps that shifted Laplacians on a square grid need, for many omegas at once.
-
-    `b` is (m, m), `x` (m + 2, m + 2, d) work space, the d omegas lying next to each other so that
-    a row of a sweep is done for all of them together. A count is `most` where the residual norm
-    has not come down to `tolerance`.
-    """
-    m, d = b.shape[0], omegas.shape[0]
-    x[:] = 0.0
-    counts[:] = most
-    scale, keep, norms = omegas / (4 + shift), 1 - omegas, np.zeros(d)
-    left = d
-    for sweep in range(1, most + 1):
-        for i in range(1, m + 1):
-            for j in range(1, m + 1):
-                for a in range(d):
-                    around = x[i - 1, j, a] + x[i + 1, j, a] + x[i, j - 1, a] + x[i, j + 1, a]
-                    x[i, j, a] = keep[a] * x[i, j, a] + scale[a] * (b[i - 1, j - 1] + around)
-        norms[:] = 0.0
-        for i in range(1, m + 1):
-            for j in range(1, m + 1):
-                for a in range(d):
-                    around = x[i - 1, j, a] + x[i + 1, j, a] + x[i, j - 1, a] + x[i, j + 1, a]
-                    norms[a] += (b[i - 1, j - 1] + around - (4 + shift) * x[i, j, a]) ** 2
-        for a in range(d):
-            if counts[a] == most and norms[a] <= tolerance * tolerance:
-                counts[a] = sweep
-                left -= 1
-        if left == 0:
-            break

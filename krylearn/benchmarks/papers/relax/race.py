@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from krylearn.kernels.counting import LANES
+from krylearn.kernels.parallel import parallel_for
 from krylearn.learned.relaxation import (
     BinnedTsallisINF,
     ChebCB,
@@ -20,7 +20,10 @@ from krylearn.learned.relaxation import (
 )
 from krylearn.learned.relaxation.policy import OMEGAS
 
-Solver = Callable[[float], int]
+# Returns the iterations of a system with each of some omegas.
+Counter = Callable[[np.ndarray], np.ndarray]
+# Where the regret along a sequence is kept.
+MARKS = 60
 
 
 def policies(interval: tuple[float, float], young: Young, seeds: Iterable[int],
@@ -41,77 +44,92 @@ def policies(interval: tuple[float, float], young: Young, seeds: Iterable[int],
     }
 
 
-def race(systems: Iterable[tuple[float, Solver]], entrants: dict[str, list[Policy]],
-         ) -> list[dict[str, Any]]:  # fmt: skip
-    """Let policies choose omega along a sequence, each ignorant of the others.
+def lanes(kernel: Callable, omegas: np.ndarray, *args: Any, most: int) -> np.ndarray:
+    """Return what a kernel of `counting` counts for any number of omegas, by all threads."""
+    groups = -(-len(omegas) // LANES)
+    filled = np.resize(omegas, (groups, LANES))
+    # What fills the last group up stands beside its like, and takes no longer.
+    filled.ravel()[len(omegas) :] = omegas[-1]
+    counts = np.empty(filled.shape, np.int64)
+    b = args[0]
+    parallel_for(kernel, groups, 1 if b.size > 1000 else groups, *args[:-1], filled, args[-1],
+                 most, counts)  # fmt: skip
+    return counts.ravel()[: len(omegas)]
+
+
+class Race:
+    """Policies that choose omega along a sequence, each ignorant of the others.
 
     Parameters
     ----------
-    systems : iterable of (context, solver)
-        ``solver(omega)`` returns iterations. It is called with each omega once.
     entrants : dict
         Policies by name, some seeds of each.
-
-    Returns
-    -------
-    list of dict
-        A row a policy, between those of fixed omegas and of the best omega of each system:
-        iterations, the least and the most of a seed, ratios to the best fixed omega and to the
-        instance-optimal one, microseconds a decision, and the two regrets along the sequence.
+    omegas : (d,) array
+        The fixed ones to compare with.
     """
-    grid = []
-    counts: dict[str, list] = {name: [] for name in entrants}
-    learning: dict[str, list] = {name: [] for name in entrants}
-    for context, solver in systems:
-        solve = functools.cache(solver)
-        grid.append([solve(float(omega)) for omega in OMEGAS])
-        for name, same in entrants.items():
-            row, spent = [], []
-            for policy in same:
-                started = time.perf_counter()
-                omega = policy.choose(context)
-                chosen = time.perf_counter()
-                iterations = solve(omega)
-                told = time.perf_counter()
-                policy.observe(iterations)
-                spent.append(time.perf_counter() - told + chosen - started)
-                row.append(iterations)
-            counts[name].append(row)
-            learning[name].append(spent)
-    return _rows(np.array(grid, float), counts, learning)
+
+    def __init__(self, entrants: dict[str, list[Policy]], omegas: np.ndarray = OMEGAS) -> None:
+        self.entrants, self.omegas = entrants, omegas
+        self._grid: list[np.ndarray] = []
+        self._counts: dict[str, list] = {name: [] for name in entrants}
+
+    @property
+    def rounds(self) -> int:
+        return len(self._grid)
+
+    def run(self, context: Any, counter: Counter) -> None:
+        """Let all choose for one system; it is solved with each omega once."""
+        chosen = {name: [policy.choose(context) for policy in same]
+                  for name, same in self.entrants.items()}  # fmt: skip
+        others = {omega for same in chosen.values() for omega in same}.difference(self.omegas)
+        omegas = np.append(self.omegas, sorted(others))
+        counts = counter(omegas)
+        known = dict(zip(omegas.tolist(), counts.tolist()))
+        self._grid.append(counts[: self.omegas.size])
+        for name, same in self.entrants.items():
+            self._counts[name].append([known[omega] for omega in chosen[name]])
+            for policy, omega in zip(same, chosen[name]):
+                policy.observe(known[omega])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a policy, between those of fixed omegas and of the best of each system.
+
+        Iterations, the least and the most of a seed, ratios to the best fixed omega and to the
+        instance-optimal one, and the two regrets along the sequence.
+        """
+        grid = np.array(self._grid, float)
+        best = int(grid.sum(axis=0).argmin())
+        fixed, optimal = grid[:, [best]], grid.min(axis=1, keepdims=True)
+        marks = np.unique(np.linspace(0, len(grid) - 1, MARKS).astype(int))
+
+        def row(name: str, iterations: Any) -> dict[str, Any]:
+            iterations = np.array(iterations, float)
+            totals = iterations.sum(axis=0)
+            regrets = [np.cumsum(iterations - against, axis=0).mean(axis=1)[marks]
+                       for against in (fixed, optimal)]  # fmt: skip
+            return {
+                "policy": name,
+                "iterations": float(totals.mean()),
+                "spread": [float(totals.min()), float(totals.max())],
+                "to_best_fixed": float(totals.mean() / fixed.sum()),
+                "to_optimal": float(totals.mean() / optimal.sum()),
+                **{key: regret.round().tolist()
+                   for key, regret in zip(("regret_fixed", "regret_optimal"), regrets)},
+            }  # fmt: skip
+
+        middle = int(np.abs(self.omegas - 1.5).argmin())
+        return [
+            row("omega = 1", grid[:, [0]]),
+            row("omega = 1.5", grid[:, [middle]]),
+            {**row("best fixed omega", fixed), "omega": float(self.omegas[best])},
+            *(row(name, self._counts[name]) for name in self._counts),
+            row("instance-optimal", optimal),
+        ]
 
 
-def _rows(grid: np.ndarray, counts: dict[str, list], learning: dict[str, list],
-          ) -> list[dict[str, Any]]:  # fmt: skip
-    best = int(grid.sum(axis=0).argmin())
-    fixed, optimal = grid[:, [best]], grid.min(axis=1, keepdims=True)
-    marks = np.unique(np.linspace(0, len(grid) - 1, 60).astype(int))
-
-    def row(name: str, iterations: Any, spent: Any = None) -> dict[str, Any]:
-        iterations = np.array(iterations, float)
-        totals = iterations.sum(axis=0)
-        regrets = (np.cumsum(iterations - against, axis=0).mean(axis=1)[marks]
-                   for against in (fixed, optimal))  # fmt: skip
-        return {
-            "policy": name,
-            "iterations": float(totals.mean()),
-            "spread": [float(totals.min()), float(totals.max())],
-            "to_best_fixed": float(totals.mean() / fixed.sum()),
-            "to_optimal": float(totals.mean() / optimal.sum()),
-            "decision_us": None if spent is None else float(np.median(spent) * 1e6),
-            "steps": (marks + 1).tolist(),
-            **{key: [round(float(v), 1) for v in regret]
-               for key, regret in zip(("regret_fixed", "regret_optimal"), regrets)},
-        }  # fmt: skip
-
-    middle = int(np.abs(OMEGAS - 1.5).argmin())
-    return [
-        row("omega = 1", grid[:, [0]]),
-        row("omega = 1.5", grid[:, [middle]]),
-        {**row("best fixed omega", fixed), "omega": float(OMEGAS[best])},
-        *(row(name, counts[name], learning[name]) for name in counts),
-        row("instance-optimal", optimal),
-    ]
+def marks(rounds: int) -> list[int]:
+    """Return the rounds after which the regrets of `Race.rows` are kept."""
+    return (np.unique(np.linspace(0, rounds - 1, MARKS).astype(int)) + 1).tolist()
 
 
 def averaged(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -121,12 +139,10 @@ def averaged(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         row = dict(same[0])
         for key in ("iterations", "to_best_fixed", "to_optimal"):
             row[key] = float(np.mean([one[key] for one in same]))
-        if row["decision_us"] is not None:
-            row["decision_us"] = float(np.median([one["decision_us"] for one in same]))
         row["spread"] = [
             min(one["spread"][0] for one in same), max(one["spread"][1] for one in same)
         ]  # fmt: skip
         for key in ("regret_fixed", "regret_optimal"):
-            row[key] = np.mean([one[key] for one in same], axis=0).round(1).tolist()
+            row[key] = np.mean([one[key] for one in same], axis=0).round().tolist()
         rows.append(row)
     return rows
