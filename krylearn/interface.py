@@ -145,7 +145,7 @@ _limits = threading.local()
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float, pace: float = math.inf) -> Iterator[None]:
     """Let solves that run in the block end with `Reason.TIME_LIMIT` after so many seconds.
 
     Of several limits, one inside the other, the first to be reached counts. An iteration that has
@@ -155,6 +155,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     ----------
     seconds : float
         From the beginning of the block.
+    pace : float
+        After a third of the time a solve ends, too, whose residual has fallen so slowly that at
+        this rate it would take more than `pace` times the seconds.
 
     Examples
     --------
@@ -166,12 +169,15 @@ def time_limit(seconds: float) -> Iterator[None]:
     >>> bool(info > 0), info.reason.name
     (True, 'TIME_LIMIT')
     """
-    before = getattr(_limits, "deadline", math.inf)
-    _limits.deadline = min(before, time.perf_counter() + seconds)
+    before = getattr(_limits, "deadline", math.inf), getattr(_limits, "pace", None)
+    now = time.perf_counter()
+    _limits.deadline = min(before[0], now + seconds)
+    if pace < math.inf:
+        _limits.pace = now, seconds, pace
     try:
         yield
     finally:
-        _limits.deadline = before
+        _limits.deadline, _limits.pace = before
 
 
 class Solve:
@@ -213,6 +219,7 @@ class Solve:
         self.maxiter = maxiter
         self.callback = callback
         self.deadline = getattr(_limits, "deadline", math.inf)
+        self.pace: tuple[float, float, float] | None = getattr(_limits, "pace", None)
         self.iterations = self.matvecs = self.precond_applies = 0
         self.cycle = 1
         self.extra: dict[str, Any] = {}
@@ -266,13 +273,25 @@ class Solve:
         if self._hopeless < rnorm < math.inf and self.reason is None:
             self.reason = Reason.DIVERGED
         if self.deadline < math.inf and self.reason is None:
-            if rnorm > self.tolerance and time.perf_counter() > self.deadline:
+            now = time.perf_counter()
+            if rnorm > self.tolerance and (now > self.deadline or self._lags(rnorm, now)):
                 self.reason = Reason.TIME_LIMIT
         return (
             self.tolerance < rnorm < math.inf
             and self.iterations < self.maxiter
             and self.reason is None
         )
+
+    def _lags(self, rnorm: float, now: float) -> bool:
+        """Return whether the residual falls too slowly for the time limit."""
+        if self.pace is None:
+            return False
+        began, seconds, pace = self.pace
+        first, share = self.residuals[0], (now - began) / seconds
+        if share < 1 / 3 or not first > self.tolerance > 0:
+            return False
+        done = math.log(first / min(rnorm, first)) / math.log(first / self.tolerance)
+        return share > pace * done
 
     def count(self, rnorm: float) -> None:
         """Count one iteration and note its residual norm."""

@@ -234,3 +234,13 @@ def remember(features, loss, arm, memory, gram, moment):
         moment[arm, k] += loss * features[k]
         for m in range(features.shape[0]):
             gram[arm, k, m] += features[k] * features[m]
+
+
+@jit
+def sums(values):
+    """Return the sum and the sum of squares of real numbers, in one pass over them."""
+    total = squares = 0.0
+    for value in values:
+        total += value
+        squares += value * value
+    return total, squares

@@ -15,16 +15,16 @@ from krylearn.choose import krylov_method
 
 # By the rule's method: what suits such matrices, the most promising first.
 _SUITED: dict[str, tuple[str, ...]] = {
-    "cg": ("cg+ic0", "cg+ssor", "gmres+direct", "cg+fast_poisson", "cg+geometric_multigrid", "cg",
+    "cg": ("cg+ic0", "cg+ssor", "direct", "fast_poisson", "cg+geometric_multigrid", "cg",
            "cg+smoothed_aggregation", "cg+jacobi", "recycled_cg+ic0", "cg+classical_amg",
            "recycled_cg"),
-    "minres": ("minres", "gmres+direct", "gmres+fast_poisson", "gmres+ilu0", "idrs+ilu0",
+    "minres": ("minres", "direct", "fast_poisson", "gmres+ilu0", "idrs+ilu0",
                "gcrodr+ilu0", "gcrodr"),
-    "gmres": ("gmres+ilu0", "bicgstab+ilu0", "gmres+direct", "idrs+ilu0", "gcrodr+ilu0",
+    "gmres": ("gmres+ilu0", "bicgstab+ilu0", "direct", "idrs+ilu0", "gcrodr+ilu0",
               "gmres+geometric_multigrid", "bicgstab+jacobi", "idrs+jacobi", "gmres+gauss_seidel",
               "bicgstab", "idrs", "gmres"),
 }  # fmt: skip
-# With these a method takes an iteration or two, whatever its options are.
+# These are methods, too, which take what they have made before as their M.
 EXACT = ("direct", "fast_poisson")
 # What else to try of an arm that leads: options of its method, then of its preconditioner.
 _METHOD_OPTIONS = {
@@ -39,6 +39,15 @@ _SETUP: dict[str, float] = {
     "fast_poisson": 60, "geometric_multigrid": 200, "smoothed_aggregation": 200,
     "classical_amg": 600,
 }  # fmt: skip
+# By which power of the diagonal dominance costs grow, roughly; CG's by the half.
+_GROWTH = {"direct": 0.0, "fast_poisson": 0.0, "geometric_multigrid": -0.1,
+           "smoothed_aggregation": -0.15, "classical_amg": -0.1, "ssor": -0.35, "ic0": -0.35,
+           "ilu0": -0.35, "": -0.5, "jacobi": -0.5}  # fmt: skip
+
+
+def slope_guess(arm: Arm) -> float:
+    """Return by how much the logarithm of the arm's cost grows with that of the dominance."""
+    return _GROWTH.get(arm.precond, -0.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +95,8 @@ class Arm:
     def __str__(self) -> str:
         parts = [self.method + _listed(self.options)]
         if self.precond:
-            parts[0] += f"+{self.precond}{_listed(self.precond_options)}"
+            if self.precond != self.method:
+                parts[0] += f"+{self.precond}{_listed(self.precond_options)}"
             parts += {"keep": ["M kept"], "new": ["M new"]}.get(self.reuse, [])
         if self.start != "given":
             parts.append(f"x0 {self.start}")
@@ -100,10 +110,12 @@ class Arm:
             yield replace(self, start="previous")
         elif self.start == "previous":
             yield replace(self, start="extrapolated")
-        if self.precond:
-            for reuse in ("keep", "new"):
-                if self.reuse == "update":
-                    yield replace(self, reuse=reuse)
+        if self.method == "direct":
+            # Old factors correct a solution as long as A is near; a Krylov space makes more of it.
+            yield replace(self, method="gmres", reuse="keep")
+        elif self.precond not in EXACT and self.precond:
+            for reuse in {"update": ("keep", "new"), "keep": ("update",)}.get(self.reuse, ()):
+                yield replace(self, reuse=reuse)
         if not self.options and self.precond not in EXACT:
             for more in _METHOD_OPTIONS.get(self.method, ()):
                 yield replace(self, options=tuple(more.items()))
@@ -131,6 +143,7 @@ def parse_arm(text: str) -> Arm:
     """
     method, _, precond = text.partition("+")
     registry.find("method", method)
+    precond = method if method in EXACT else precond
     if precond:
         registry.find("preconditioner", precond)
     return Arm(method, precond)
@@ -159,6 +172,7 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
     arms = []
     for text in _SUITED.get(method, (method,)):
         name, _, precond = text.partition("+")
+        precond = name if name in EXACT else precond
         parts = [known.get(("method", name))]
         parts += [known.get(("preconditioner", precond))] if precond else []
         if any(part is None or (part.needs_entries and not entries) for part in parts):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,18 @@ import scipy.sparse as sp
 
 from krylearn import registry
 from krylearn.interface import Reason, SolveInfo, _unpickle_info, time_limit
+from krylearn.kernels.bandits import sums
 from krylearn.learned.selection.arms import Arm
-from krylearn.learned.selection.held import Workshop, squares
+from krylearn.learned.selection.held import Workshop
 
 # Methods that carry a subspace.
 _RECYCLING = ("gcrodr", "recycled_cg")
-# Unknowns of the system on which kernels are compiled before they are timed.
-_SMALL = 200
+# Below this the rounding of sums is all there is of a dominance.
+LEAST_DOMINANCE = 1e-5
+# Unknowns of the system on which kernels are compiled before they are timed, and points along an
+# axis; with multigrid, which must have levels.
+_SMALL, _SMALL_AXES = 200, {1: 100, 2: 9, 3: 9}
+_LARGER, _LARGER_AXES = 1500, {1: 1000, 2: 40, 3: 18}
 _warmed: set[tuple] = set()
 
 
@@ -31,6 +36,10 @@ class System:
     ----------
     mark : tuple
         The same for the same A: sums over its entries, or of a product with it.
+    dominance : float
+        Logarithm of the share of the diagonal that is not made up for by the rest of a row, over
+        all of A: what the smallest eigenvalue is near, where the entries off the diagonal are
+        negative.
     """
 
     def __init__(self, A: Any, b: np.ndarray, x0: Any, settings: dict[str, Any],
@@ -51,12 +60,28 @@ class System:
     def mark(self) -> tuple:
         with np.errstate(all="ignore"):
             if self.entries is None:
-                return _sums(self.product(np.cos(np.arange(self.A.shape[1]))))
+                return sums_of(self.product(np.cos(np.arange(self.A.shape[1]))))
             where: tuple = ()
             if sp.issparse(self.A) and self.A.nnz:
                 indices = self.A.indices
                 where = (self.A.nnz, int(indices[-1]), int(indices[len(indices) // 2]))
-            return (*_sums(self.entries), *where)
+            return (*sums_of(self.entries), *where)
+
+    @cached_property
+    def dominance(self) -> float:
+        if hasattr(self.A, "grid"):
+            stack = self.A._stack
+            if self.A._constant:  # of a point that is not at a side
+                stack = stack[(slice(None), *(size // 2 for size in stack.shape[1:]))]
+            each = [abs(float(row.sum().real)) for row in stack]
+            twice = 2.0 if len(each) == self.A.grid.ndim + 1 else 1.0
+            share = (each[0] - twice * sum(each[1:])) / (each[0] or 1.0)
+        elif self.entries is None:
+            return 0.0
+        else:
+            squared, total = self.mark[:2]
+            share = abs(total) / (math.sqrt(squared * self.A.shape[0]) or 1.0)
+        return math.log(max(abs(share), LEAST_DOMINANCE)) if math.isfinite(share) else 0.0
 
     def product(self, x: np.ndarray) -> np.ndarray:
         """Return ``A @ x``."""
@@ -103,6 +128,10 @@ class System:
             return self._past[-1]
         return 2 * self._past[-1] - self._past[-2]
 
+    def starts(self) -> list[str]:
+        """Return the kinds of starting guess that there are."""
+        return ["given", "previous", "extrapolated"][: 1 + len(self._past)]
+
     def start_norm(self, arm: Arm) -> float:
         """Return the residual norm of an arm's starting guess."""
         x0 = self.start(arm)
@@ -112,10 +141,13 @@ class System:
         return float(np.linalg.norm(r))
 
 
-def _sums(values: np.ndarray) -> tuple:
-    if not values.size:
-        return (0.0, 0.0)
-    return squares(values), complex(values.sum())
+def sums_of(values: np.ndarray) -> tuple[float, float]:
+    """Return the sum of squares and the sum, of real and imaginary parts alike."""
+    values = values.view(values.real.dtype) if values.dtype.kind == "c" else values
+    if values.dtype.char not in "fd":
+        values = values.astype(float)
+    total, squared = sums(values)
+    return squared, total
 
 
 @dataclass
@@ -132,6 +164,8 @@ class Attempt:
         The method or the preconditioner does not take such systems; because A is indefinite.
     progress : float
         How far the logarithm of the residual had come towards the tolerance, from 0 to 1.
+    start : str
+        As in `Arm`.
     """
 
     arm: Arm
@@ -146,14 +180,16 @@ class Attempt:
     rnorm: float = math.inf
     progress: float = 0.0
     note: str = ""
+    start: str = "given"
 
     @property
     def seconds(self) -> float:
         return self.setup_seconds + self.solve_seconds
 
 
-def attempt(arm: Arm, system: System, workshop: Workshop, x0: Any, limit: float) -> Attempt:
-    """Let an arm work on a system for `limit` seconds at most."""
+def attempt(arm: Arm, system: System, workshop: Workshop, x0: Any, limit: float,
+            pace: float = math.inf) -> Attempt:  # fmt: skip
+    """Let an arm work on a system for `limit` seconds at most, less if it lags as by `pace`."""
     one = Attempt(arm)
     began = time.perf_counter()
     try:
@@ -165,7 +201,7 @@ def attempt(arm: Arm, system: System, workshop: Workshop, x0: Any, limit: float)
         function = arm.call or registry.find("method", arm.method).load()
         one.setup_seconds = time.perf_counter() - began
         began = time.perf_counter()
-        with time_limit(limit), np.errstate(all="ignore"):
+        with time_limit(limit, pace), np.errstate(all="ignore"):
             x, info = function(system.A, system.b, x0=x0, **system.settings, **options)
         one.solve_seconds = time.perf_counter() - began
         _judge(one, system, x, info)
@@ -233,24 +269,37 @@ def join(tries: list[Attempt], why: str) -> SolveInfo:
     record.update(
         setup_seconds=sum(one.setup_seconds for one in tries),
         solve_seconds=sum(one.solve_seconds for one in tries),
-        method=str(last.arm), choice=why,
+        method=_name(last.arm, last.start), choice=why,
     )  # fmt: skip
     return _unpickle_info(record)
+
+
+@lru_cache(maxsize=256)
+def _name(arm: Arm, start: str) -> str:
+    return str(replace(arm, start=start))
 
 
 def warm(arm: Arm, system: System) -> None:
     """Compile what an arm needs on a small system of the same kind, so as not to time that."""
     A, b = system.A, system.b
-    key = (arm.method, arm.precond, arm.options, type(A), A.dtype, b.dtype, b.shape[1:])
+    levels = arm.precond in ("geometric_multigrid", "smoothed_aggregation", "classical_amg")
+    kind = (getattr(A, "_constant", None), getattr(A, "symmetric", None))
+    key = (arm.method, arm.precond, arm.options, type(A), *kind, A.dtype, b.dtype, b.shape[1:])
     if key in _warmed or arm.call is not None:
         return
     _warmed.add(key)
     if hasattr(A, "grid"):
         from krylearn.grid import Grid, GridOperator
 
-        small: Any = GridOperator.diffusion(Grid((9,) * A.grid.ndim), dtype=A.dtype)
+        along = (_LARGER_AXES if levels else _SMALL_AXES)[A.grid.ndim]
+        grid = Grid((along,) * A.grid.ndim)
+        coefficient: Any = 1.0 if A._constant else np.linspace(1, 2, grid.size).reshape(grid.shape)
+        small: Any = GridOperator.diffusion(grid, coefficient, dtype=A.dtype)
+        if not A.symmetric:
+            small = small + GridOperator.convection(grid, (1.0,) * A.grid.ndim, dtype=A.dtype)
     elif sp.issparse(A) or isinstance(A, np.ndarray):
-        small = A[:_SMALL, :_SMALL]
+        few = _LARGER if levels and sp.issparse(A) else _SMALL
+        small = A[:few, :few]
     else:
         return
     with contextlib.suppress(Exception), np.errstate(all="ignore"), time_limit(5.0):

@@ -12,8 +12,15 @@ import numpy as np
 
 from krylearn.choose import solve as solve_by_rule
 from krylearn.interface import SolveInfo, _numbers, not_negative
-from krylearn.learned.selection.arms import EXACT, Arm, parse_arm, setup_guess, suited_arms
-from krylearn.learned.selection.attempt import Attempt, System, attempt, join, warm
+from krylearn.learned.selection.arms import (
+    EXACT,
+    Arm,
+    parse_arm,
+    setup_guess,
+    slope_guess,
+    suited_arms,
+)
+from krylearn.learned.selection.attempt import Attempt, System, attempt, join, sums_of, warm
 from krylearn.learned.selection.held import Workshop
 from krylearn.learned.selection.race import PATIENCE, Race
 from krylearn.operators import matrix_like
@@ -29,6 +36,13 @@ NOTABLE = 0.15
 MOST_DRIFT = 0.5
 # What a variant of the leader may cost more, as a share.
 RISK = 0.3
+# Where they change by less, a new arm starts with what is kept.
+LITTLE_DRIFT = 0.1
+# An explored arm is stopped when it promises to take so many times its limit.
+PACE = 2.5
+# So many systems long, and after that at every such, starting guesses are compared.
+LOOKS = 6
+STARTS = ("given", "previous", "extrapolated")
 # A first set-up that takes so many times what was thought is made again before it counts.
 SUSPECT = 4.0
 
@@ -116,7 +130,7 @@ class AutoSolver:
         settings |= {k: value for k, value in given.items() if value is not None}
         not_negative(rtol=settings["rtol"], atol=settings["atol"])
         lane = self._lane(A, b, settings["rtol"])
-        if lane is None or not np.isfinite(b).all() or not b.any():
+        if lane is None or not _is_usual(b):
             # Nothing to be learned; the rule says what is wrong with the operands, if anything is.
             return solve_by_rule(A, b, x0, **settings)
         system = System(A, b, x0, settings, lane.solutions)
@@ -167,6 +181,8 @@ class _Lane:
         self.unit = 0.0
         self.doubted: set[Arm] = set()
         self.own, self.indefinite, self.steady = arms is None, False, False
+        self.starting, self._residuals = "given", dict.fromkeys(STARTS, 0.0)
+        self._looked = 0
         self.bases = suited_arms(A) if arms is None else arms
 
     def solve(self, system: System) -> tuple[np.ndarray, SolveInfo]:
@@ -174,7 +190,8 @@ class _Lane:
         if not race.rounds and not race.tracks:
             self.unit = system.product_seconds()
             for arm in self.bases:
-                race.add(arm, setup_guess(arm, system.A) * self.unit)
+                race.add(arm, setup_guess(arm, system.A) * self.unit, slope=slope_guess(arm))
+        race.arrived(round(system.dominance, 1))
         # Where A stays, a set-up is made once, and an exact one is what to look at first.
         if not self.steady and self.workshop.changing < 0.3:
             self.steady = True
@@ -185,12 +202,15 @@ class _Lane:
             x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
             return x, info
         arm = self._inherit(arm)
+        if arm.precond not in EXACT:
+            self._look_at_starts(system)
         first = race.leader is None
         why = "the first to be tried" if first else "the best so far" if arm == race.leader else (
             "explored" if not race.tracks[arm].pulls else "compared again")  # fmt: skip
         leads = arm == race.leader
         limit = self._first_limit() if first else max(race.limit(arm), 20 * self.unit)
-        tries = [self._pull(arm, system, system.start(arm), limit)]
+        pace = math.inf if first or leads else PACE
+        tries = [self._pull(arm, system, self._start(arm, system), limit, pace)]
         if not tries[0].solved:
             tries += self._rescue(system, tries[0], arm, limit)
             why += "; its backstop finished"
@@ -211,20 +231,49 @@ class _Lane:
             self.solutions[:] = [*self.solutions[-1:], last.x]
         return last.x, join(tries, why)
 
-    def _pull(self, arm: Arm, system: System, x0: Any, limit: float) -> Attempt:
+    def _pull(self, arm: Arm, system: System, x0: Any, limit: float,
+              pace: float = math.inf) -> Attempt:  # fmt: skip
         warm(arm, system)
-        return attempt(arm, system, self.workshop, x0, limit)
+        one = attempt(arm, system, self.workshop, x0, limit, pace)
+        one.start = self._from(arm).start
+        return one
+
+    def _from(self, arm: Arm) -> Arm:
+        """Return the arm with the start that it gets, which is the caller's unless it says more."""
+        if arm.start != "given" or self.starting == "given" or arm.precond in EXACT:
+            return arm
+        return replace(arm, start=self.starting)
+
+    def _start(self, arm: Arm, system: System) -> Any:
+        return system.start(self._from(arm))
+
+    def _look_at_starts(self, system: System) -> None:
+        """Find out, by its residual, which starting guess is nearest; now and then only."""
+        self._looked += 1
+        there = system.starts()
+        if self.starting in there and self._looked > LOOKS and self._looked % LOOKS:
+            return
+        for start in there:
+            norm = math.log(max(system.start_norm(Arm("", start=start)), 1e-300) / system.norm)
+            before = self._residuals[start] if self._looked > LOOKS else norm
+            self._residuals[start] = (before + norm) / 2
+        self.starting = min(there, key=lambda start: self._residuals[start] + 0.05 * (
+            start != "given"))  # fmt: skip
 
     def _first_limit(self) -> float:
         return max(FIRST_LIMIT * self.unit, LEAST_LIMIT)
 
     def _inherit(self, arm: Arm) -> Arm:
-        """Let an arm that has not been tried start where the leader does."""
-        leader = self.race.leader
-        if leader is None or self.race.tracks[arm].pulls or arm.start != "given":
+        """Let an arm that has not been tried keep its preconditioner where A changes little."""
+        workshop = self.workshop
+        if self.race.tracks[arm].pulls or arm.reuse != "update":
             return arm
-        heir = replace(arm, start=leader.start)
-        if heir == arm or heir in self.race.tracks or arm in leader.variants():
+        if not arm.precond or arm.precond in EXACT:
+            return arm
+        if not 0 < workshop.drift < LITTLE_DRIFT:
+            return arm
+        heir = replace(arm, reuse="keep")
+        if heir in self.race.tracks:
             return arm
         self.race.rename(arm, heir)
         return heir
@@ -236,8 +285,8 @@ class _Lane:
         tries: list[Attempt] = []
         hopeless = set() if failed.undecided else {arm}
         best, x0 = failed.rnorm, failed.x
-        if not best < system.start_norm(arm):
-            best, x0 = system.norm, system.start(arm)
+        if not best < system.start_norm(self._from(arm)):
+            best, x0 = system.norm, self._start(arm, system)
         limit = max(limit, self._first_limit())
         for turn in range(TURNS):
             for other in order:
@@ -294,7 +343,7 @@ class _Lane:
             if arm.method == "cg" and not track.solved:
                 track.missed, track.note = PATIENCE, "A is indefinite"
         for arm in suited_arms(system.A, "minres") if self.own else ():
-            self.race.add(arm, setup_guess(arm, system.A) * self.unit)
+            self.race.add(arm, setup_guess(arm, system.A) * self.unit, slope=slope_guess(arm))
 
     def _branch(self, arm: Arm, one: Attempt, system: System) -> None:
         """Let variants of an arm that has proven good take part."""
@@ -309,15 +358,16 @@ class _Lane:
             saves = variant.reuse != arm.reuse
             if saves and one.setup_seconds < NOTABLE * one.solve_seconds:
                 continue
+            if saves and not self.workshop.changing:
+                continue
             if variant.reuse == "keep" and self.workshop.drift > MOST_DRIFT:
                 continue
-            if variant.start != arm.start:
-                if not system.start_norm(variant) < system.start_norm(arm):
-                    continue
+            if variant.start != arm.start:  # which is not left to chance
+                continue
             fast = saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
             if leads or fast:
-                race.add(variant, risk=RISK, first=True)
+                race.add(variant, risk=RISK, slope=slope_guess(variant), first=True)
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:
         """Return whether an arm that differs from the variant in one other thing has lost."""
@@ -337,7 +387,7 @@ class _Lane:
         lines = [f"{self.title}: {race.rounds} systems"]
         if leader is None:
             return "\n".join([*lines, "  nothing has solved one yet"])
-        lines[0] += f", now {race.expected(leader):.3g} s each by {leader}"
+        lines[0] += f", now {race.expected(leader):.3g} s each by {self._from(leader)}"
         width = max(len(str(arm)) for arm in race.tracks)
         lines.append(f"  {'configuration':<{width}}  pulls  solved  s each  ratio  verdict")
         for arm in race.ranking(everyone=True):
@@ -356,6 +406,12 @@ class _Lane:
             lines.append(f"  {arm!s:<{width}}  {track.pulls:5d}  {track.solved:6d}  {each:>6}  "
                          f"{ratio:>5}  {verdict}")  # fmt: skip
         return "\n".join(lines)
+
+
+def _is_usual(b: np.ndarray) -> bool:
+    """Return whether b is neither zero nor holds what is no number; huge ones count as none."""
+    squared, _ = sums_of(b.ravel())
+    return math.isfinite(squared) and (squared > 0 or bool(b.any()))
 
 
 def _as_arm(arm: Any) -> Arm:

@@ -17,6 +17,8 @@ from krylearn.learned.selection.arms import Arm
 LIFE = 20.0
 # A set-up is never spread over more systems than these.
 MOST = 200.0
+# Whether A changes is told from as few systems.
+SOON = 3
 # Of so many measurements the median counts.
 RECENT = 15
 # For so many systems, and for two of so many later, the change of A is measured.
@@ -79,7 +81,9 @@ class Workshop:
     def arrived(self, system: Any) -> None:
         """Take note of a new system."""
         if self._mark is not None:
-            self.changing += 0.5 * (float(system.mark != self._mark) - self.changing)
+            # At first the mean of all, then of those of late.
+            part = 1 / min(self._seen, SOON)
+            self.changing += part * (float(system.mark != self._mark) - self.changing)
         self._mark = system.mark
         # To look at all entries takes some passes over memory: at first, then now and then.
         self._seen += 1

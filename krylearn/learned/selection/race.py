@@ -19,6 +19,10 @@ PATIENCE = 3
 SLACK, BACKSTOP = 1.05, 6.0
 # After so many rounds the leader runs between explorations, so that its level stays known.
 HASTE = 8
+# Once no arm is worth another pull, all are looked at again after a share of the rounds so far.
+CALM, CALMEST = 20, 10
+# How sure the slope of a cost is before it has been seen: its variance over that of a cost.
+SLOPE_TRUST = 0.3
 
 
 @dataclass
@@ -30,9 +34,11 @@ class Track:
     guess, risk : float
         Seconds that its first pull may cost besides, and what it may cost as a share of the
         leader's cost.
-    mean, weight : float
-        Of the logarithm of its cost over the level of the race, and the pulls that stand behind
-        it, which fade.
+    slope : float
+        By how much the logarithm of its cost is thought to grow with the feature of the system.
+    mean, centre, weight : float
+        Of the logarithm of its cost over the level of the race, and of the feature; the pulls that
+        stand behind them, which fade.
     pulls, solved, missed : int
         All pulls; those that solved their system; those without success since the last one.
     seconds : float
@@ -43,8 +49,12 @@ class Track:
 
     guess: float = 0.0
     risk: float = SLACK
+    slope: float = 0.0
     mean: float = 0.0
+    centre: float = 0.0
     weight: float = 0.0
+    squares: float = 0.0
+    products: float = 0.0
     pulls: int = 0
     solved: int = 0
     missed: int = 0
@@ -55,6 +65,35 @@ class Track:
     def out(self) -> bool:
         """Whether it has had all the pulls it gets."""
         return self.missed >= PATIENCE
+
+    def at(self, feature: float) -> float:
+        """Return the mean for systems with a feature: least squares, the guess counted in."""
+        k = SLOPE_TRUST
+        slope = (self.products + k * self.slope) / (self.squares + k)
+        return self.mean + slope * (feature - self.centre)
+
+    def doubt(self, feature: float) -> float:
+        """Return the standard deviation of `at`, in units of that of a cost."""
+        away = (feature - self.centre) ** 2 / (self.squares + SLOPE_TRUST)
+        return math.sqrt(1 / max(self.weight, 1e-6) + away)
+
+    def take(self, feature: float, value: float, weight: float = 1.0) -> None:
+        """Take one more cost into the means."""
+        total = self.weight + weight
+        moved, error = feature - self.centre, value - self.mean
+        if not self.weight:
+            self.centre, self.mean, moved = feature, value, 0.0
+        self.centre += moved * weight / total
+        self.mean += error * weight / total if self.weight else 0.0
+        self.squares += weight * moved * (feature - self.centre)
+        self.products += weight * moved * (value - self.mean)
+        self.weight = total
+
+    def fade(self) -> None:
+        """Let what is known lose a little of its worth."""
+        self.weight *= MEMORY
+        self.squares *= MEMORY
+        self.products *= MEMORY
 
 
 class Race:
@@ -73,6 +112,8 @@ class Race:
     rounds : int
     level : float
         Logarithm of what a system of now costs, up to the means of the arms.
+    feature : float
+        Of the system of now, on which costs depend, each arm's in its own way; set by the caller.
     spread : float
         Standard deviation of the logarithm of a cost.
     excess : float
@@ -81,7 +122,8 @@ class Race:
     Notes
     -----
     All costs are taken relative to a level that follows how hard the systems are, so that arms
-    which ran at different times compare. The arm to pull is an untried one, else the one with the
+    which ran at different times compare; and the costs of an arm lie on a line over the feature,
+    whose slope is guessed until it has been seen. The arm to pull is an untried one, else the one with the
     lowest confidence bound, but the leader where the bound of `share` says so, and after each
     exploration. Records fade, so that what has been proven worse is tried again much later.
 
@@ -110,19 +152,26 @@ class Race:
         self.tracks: dict[Any, Track] = {}
         self.rounds = 0
         self.level = math.nan
+        self.feature = 0.0
         self.spread = SPREAD
         self.excess = 0.0
-        self._resting = False
+        self._resting, self._next_look = False, 0
         self._leader: Any = ...  # where it must be found again
 
-    def add(self, arm: Hashable, guess: float = 0.0, risk: float = SLACK,
+    def arrived(self, feature: float) -> None:
+        """Take note of the feature of the next system."""
+        if feature != self.feature:
+            self.feature, self._leader, self._next_look = feature, ..., 0
+
+    def add(self, arm: Hashable, guess: float = 0.0, risk: float = SLACK, slope: float = 0.0,
             first: bool = False) -> None:  # fmt: skip
         """Let one more arm take part, the next to be tried if `first`.
 
         One that takes part already stays as it is.
         """
         if arm not in self.tracks:
-            new = {arm: Track(guess, risk)}
+            self._next_look = 0
+            new = {arm: Track(guess, risk, slope)}
             self.tracks = {**new, **self.tracks} if first else {**self.tracks, **new}
 
     def promote(self, arm: Hashable) -> None:
@@ -139,7 +188,8 @@ class Race:
 
         def rank(arm):
             track = self.tracks[arm]
-            return arm != leader, track.out, not track.pulls, not track.solved, track.mean
+            return (arm != leader, track.out, not track.pulls, not track.solved,
+                    track.at(self.feature))  # fmt: skip
 
         arms = sorted(self.tracks, key=rank)
         return arms if everyone else [arm for arm in arms if not self.tracks[arm].out]
@@ -155,11 +205,14 @@ class Race:
         able = {arm: t for arm, t in self.tracks.items() if t.solved and not t.missed}
         able = able or {arm: t for arm, t in self.tracks.items() if t.solved and not t.out}
         # A lucky pull is not yet proof.
-        return min(able, key=lambda a: able[a].mean + self._doubt(able[a]) / 2, default=None)
+        def known(arm):
+            return able[arm].at(self.feature) + self._doubt(able[arm]) / 2
+
+        return min(able, key=known, default=None)
 
     def expected(self, arm: Hashable) -> float:
         """Return the seconds that a system of now costs with an arm that has been tried."""
-        return math.exp(self.level + self.tracks[arm].mean)
+        return math.exp(self.level + self.tracks[arm].at(self.feature))
 
     def limit(self, arm: Hashable) -> float:
         """Return the seconds after which a pull should be given up; infinity without a leader."""
@@ -181,7 +234,7 @@ class Race:
         if leader is None:
             rest = [arm for arm, t in self.tracks.items() if t.pulls and not t.out]
             return next(iter(untried + rest), None)
-        if self._resting and self.rounds > HASTE:
+        if self.rounds > HASTE and (self._resting or self.rounds < self._next_look):
             return leader
         cost = self.expected(leader)
         allowed = self.share * cost * max(self.horizon, self.rounds) - self.excess
@@ -191,9 +244,11 @@ class Race:
                 return arm
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
-        if rival is not None and self._hope(rival) < self.tracks[leader].mean:
+        if rival is not None and self._hope(rival) < self.tracks[leader].at(self.feature):
             if min(self.expected(rival), SLACK * cost) - cost <= allowed:
                 return rival
+        # All is settled for now: who looks at every arm every time spends more than that brings.
+        self._next_look = self.rounds + min(self.rounds // CALM, CALMEST)
         return leader
 
     def solved(self, arm: Hashable, cost: float, spent: float | None = None) -> None:
@@ -207,29 +262,27 @@ class Race:
         spent : float, optional
             Seconds that have passed, where these are others.
         """
-        track = self.tracks[arm]
+        track, leads = self.tracks[arm], arm == self.leader
         self._count(arm, cost if spent is None else spent)
         found = math.log(max(cost, 1e-9))
         if math.isnan(self.level):
             self.level = found
-        error = found - self.level - track.mean if track.weight else 0.0
+        expected = track.at(self.feature) if track.weight else found - self.level
+        error = found - self.level - expected
         if track.weight >= 2:
             square = min(error**2, 9 * self.spread**2)
             self.spread = max(math.sqrt(0.9 * self.spread**2 + 0.1 * square), LEAST_SPREAD)
         if track.weight >= 3:
             # What the machine does besides may make one pull many times slower.
             error = min(max(error, -4 * self.spread), 4 * self.spread)
-        if track.weight:
-            track.mean += error / (track.weight + 1)
-        else:
-            track.mean = found - self.level
-        track.weight += 1
+        track.take(self.feature, expected + error)
         # The better the arm is known, the more its cost says of the system.
         self.level += 0.3 * (1 - 1 / track.weight) * error
         track.solved += 1
         track.missed = 0
         track.note = ""
-        self._leader = ...
+        # Whoever leads and has done no worse than expected leads on.
+        self._leader = arm if leads and error <= 0 else ...
 
     def missed(self, arm: Hashable, spent: float, note: str, cost: float | None = None,
                certain: bool = False) -> None:  # fmt: skip
@@ -249,20 +302,21 @@ class Race:
         """
         track, leads = self.tracks[arm], arm == self.leader
         self._count(arm, spent)
+        self._next_look = 0
         track.missed = PATIENCE if certain else track.missed + 1
         track.note = note
         self._leader = ...
         if cost is not None and not math.isnan(self.level):
             found = math.log(max(cost, 1e-9)) - self.level
-            if leads and found > track.mean:
+            known = track.at(self.feature) if track.weight else found
+            if leads and found > known:
                 # Systems may have become so much harder, and the other arms slower with them.
-                self.level += (found - track.mean) / 2
-                found -= (found - track.mean) / 2
+                self.level += (found - known) / 2
+                found -= (found - known) / 2
             # An estimate, which counts for less than a measurement.
-            track.mean += (found - track.mean) * 0.3 / (track.weight + 0.3)
-            track.weight += 0.3
+            track.take(self.feature, found, 0.3)
         elif track.weight == 0:
-            track.mean = math.log(10.0)
+            track.mean, track.centre = math.log(10.0), self.feature
 
     def again(self, arm: Hashable, spent: float) -> None:
         """Take note of the seconds of a pull that shall not count."""
@@ -275,7 +329,8 @@ class Race:
         if leader is None or arm == leader or not track.weight:
             return False
         best = self.tracks[leader]
-        return track.mean - self._doubt(track) > best.mean + self._doubt(best)
+        least = track.at(self.feature) - self._doubt(track)
+        return least > best.at(self.feature) + self._doubt(best)
 
     def _count(self, arm: Hashable, spent: float) -> None:
         leader = self.leader
@@ -287,12 +342,12 @@ class Race:
         self.tracks[arm].seconds += spent
         for other, track in self.tracks.items():
             if track.weight and other != arm and other != leader:
-                track.weight *= MEMORY
+                track.fade()
         self._leader = ...
 
     def _doubt(self, track: Track) -> float:
-        return self.spread / math.sqrt(max(track.weight, 1e-6))
+        return self.spread * track.doubt(self.feature)
 
     def _hope(self, arm: Hashable) -> float:
         track = self.tracks[arm]
-        return track.mean - CONFIDENCE * self._doubt(track)
+        return track.at(self.feature) - CONFIDENCE * self._doubt(track)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 import krylearn as kl
-from krylearn.learned.selection.arms import Arm, parse_arm, suited_arms
+from krylearn.learned.selection.arms import EXACT, Arm, parse_arm, suited_arms
 from krylearn.learned.selection.attempt import System, attempt, warm
 from krylearn.learned.selection.held import Workshop
 from krylearn.problems import Problem
 
 RTOL = 1e-8
-# A configuration that needs this much more on the first systems is not run on all of them.
+# A configuration that needs this much more on the first systems, and on as many of all, is out.
 HOPELESS, PROBE = 2.0, 20
-# A fixed configuration is stopped at so many times the seconds of AutoSolver.
-CAP = 3.0
-# Variants are run of configurations within this of the best.
-NEAR = 1.3
+# Those within this of the best, so many at most, run on all systems.
+NEAR, MOST = 1.3, 8
+# There they are stopped at so many times the seconds of AutoSolver so far, and some more.
+CAP, SLACK = 3.0, 0.3
+# The rule of `kl.solve` is followed at every so many systems.
+RULE_EVERY = 4
 # Those that take any matrix, for the comparison over all sequences.
-GENERAL = ("gmres+ilu0", "gmres+direct", "bicgstab+ilu0")
+GENERAL = ("direct", "gmres+ilu0", "bicgstab+ilu0")
 
 
 def _rng(seed: int) -> np.random.Generator:
@@ -108,87 +110,119 @@ SEQUENCES: dict[str, Callable[[int], Iterator[Problem]]] = {
 
 
 def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
-    """Return the seconds of AutoSolver and of every fixed configuration on one sequence."""
+    """Return the seconds of AutoSolver and of fixed configurations on one sequence.
+
+    All configurations that suit are tried one after the other, to find those that may be the best
+    in hindsight. These then run once more together with AutoSolver, all taking turns at each
+    system, so that whatever the machine does besides meets all of them alike.
+    """
     problems = list(SEQUENCES[name](count))
-    solver, probe = kl.AutoSolver(rtol=RTOL), kl.AutoSolver(rtol=RTOL)
+    probe = kl.AutoSolver(rtol=RTOL)
+    began = time.perf_counter()
     for P in problems:  # a first run loads the kernels of all that it tries
         probe.solve(P.A, P.b, P.params.get("previous"))
-    auto = []
-    for P in problems:
-        started = time.perf_counter()
-        _, info = solver.solve(P.A, P.b, P.params.get("previous"))
-        auto.append(time.perf_counter() - started)
-        assert info == 0, info
-    say(f"{name}: AutoSolver {sum(auto):.3g} s")
-    fixed: dict[str, list[float]] = {}
-    waiting = _configurations(problems[0], (solver, probe))
-    for arm in waiting:  # to which variants of those that do well are added
-        limit = CAP * sum(auto)
-        if _fixed(arm, problems[:2], limit) is None:  # which loads kernels
-            continue
-        least = min(map(sum, fixed.values()), default=math.inf)
-        if str(arm).split(",")[0] not in GENERAL:
-            share = HOPELESS * len(problems[:PROBE]) / count
-            if _fixed(arm, problems[:PROBE], share * least) is None:
-                continue
-        seconds = _fixed(arm, problems, limit)
-        if seconds is not None:
-            fixed[str(arm)] = seconds
-            if sum(seconds) < NEAR * least:
-                waiting += [variant for variant in arm.variants() if variant not in waiting]
-    totals = {arm: float(sum(seconds)) for arm, seconds in fixed.items()}
+    say(f"{name}: AutoSolver for the first time {time.perf_counter() - began:.3g} s")
+    candidates = _candidates(problems, probe)
+    say(f"{name}: {len(candidates)} candidates, the first {candidates[0]}")
+    entrants = {str(arm): Configuration(arm) for arm in candidates}
+    solver, auto, rule = kl.AutoSolver(rtol=RTOL), [], 0.0
+    seconds: dict[str, list[float]] = {label: [] for label in entrants}
+    for k, P in enumerate(problems):
+        x0 = P.params.get("previous")
+        auto.append(_timed(lambda P=P, x0=x0: solver.solve(P.A, P.b, x0)))
+        for label in np.roll(list(entrants), k):  # nobody always comes after the same one
+            one = entrants[label].solve(P, CAP * sum(auto) + SLACK - sum(seconds[label]))
+            if one is None:
+                del entrants[label], seconds[label]
+            else:
+                seconds[label].append(one)
+        if k % RULE_EVERY == 0:
+            rule += RULE_EVERY * _timed(lambda P=P, x0=x0: kl.solve(P.A, P.b, x0, rtol=RTOL))
+    totals = {arm: float(sum(times)) for arm, times in seconds.items()}
     best = min(totals, key=lambda arm: totals[arm])
     last = slice(-(count // 4), None)
-    say(f"{name}: best fixed {best}, {totals[best]:.3g} s")
-    started = time.perf_counter()
-    for P in problems:
-        kl.solve(P.A, P.b, P.params.get("previous"), rtol=RTOL)
+    say(f"{name}: AutoSolver {sum(auto):.3g} s, {best} {totals[best]:.3g} s")
     return {
         "systems": count, "unknowns": problems[0].A.shape[0], "auto": float(sum(auto)),
         "auto_last_quarter": float(sum(auto[last])), "best": best,
-        "best_last_quarter": float(min(sum(seconds[last]) for seconds in fixed.values())),
-        "rule": time.perf_counter() - started, "fixed": totals,
+        "best_last_quarter": float(min(sum(times[last]) for times in seconds.values())),
+        "rule": rule, "fixed": totals,
         "cumulated": {
-            label: np.cumsum(np.array(seconds)).round(5).tolist()
-            for label, seconds in (("auto", auto), (best, fixed[best]))
+            label: np.cumsum(np.array(times)).round(4).tolist()
+            for label, times in (("auto", auto), (best, seconds[best]))
         },
         "explanation": solver.explanation(),
     }  # fmt: skip
 
 
-def _configurations(P: Problem, solvers: Iterable[kl.AutoSolver]) -> list[Arm]:
+def _timed(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    _, info = call()
+    assert info == 0, info
+    return time.perf_counter() - started
+
+
+class Configuration:
+    """One configuration from system to system, which keeps what it may keep."""
+
+    def __init__(self, arm: Arm) -> None:
+        self.arm, self.workshop = arm, Workshop()
+        self.solutions: list[Any] = []
+
+    def solve(self, P: Problem, limit: float) -> float | None:
+        """Return the seconds of one more system; None if it fails or exceeds the limit."""
+        settings = {"rtol": RTOL, "atol": 0.0, "maxiter": None}
+        system = System(P.A, P.b, P.params.get("previous"), settings, self.solutions)
+        # Whether A has changed is for AutoSolver to find out; who fixes a configuration knows it.
+        self.workshop.arrived(system)
+        if not self.solutions:
+            warm(self.arm, system)
+        started = time.perf_counter()
+        one = attempt(self.arm, system, self.workshop, system.start(self.arm), limit)
+        if not one.solved:
+            return None
+        self.workshop.solving(self.arm, one)
+        self.solutions[:] = [*self.solutions[-1:], one.x]
+        return time.perf_counter() - started
+
+
+def _candidates(problems: list[Problem], probe: kl.AutoSolver) -> list[Arm]:
+    """Return the configurations that may be the fastest of all, and those that take any matrix."""
+    few = problems[:: max(len(problems) // PROBE, 1)]
+    found: dict[Arm, float] = {}
+    waiting = _configurations(problems[0], probe)
+    for arm in waiting:  # to which variants of those that do well are added
+        least = min(found.values(), default=math.inf)
+        _run(arm, problems[:2], 10 * least)  # which loads kernels
+        # One stretch of the sequence, where what is kept can show its worth, and systems of all.
+        parts = [_run(arm, part, HOPELESS * least) for part in (problems[:PROBE], few)]
+        if None not in parts:
+            found[arm] = sum(parts)  # type: ignore[arg-type]
+            if found[arm] < NEAR * least:
+                waiting += [variant for variant in arm.variants() if variant not in waiting]
+    ranked = sorted(found, key=lambda arm: found[arm])
+    near = [arm for arm in ranked if found[arm] < NEAR * found[ranked[0]]][:MOST]
+    return list(dict.fromkeys([*near, *map(parse_arm, GENERAL)]))
+
+
+def _configurations(P: Problem, probe: kl.AutoSolver) -> list[Arm]:
     """Return what AutoSolver found good, all else that suits, M updated or kept."""
     arms = []
-    for solver in solvers:
-        for lane in solver._lanes.values():
-            arms += [arm for arm in lane.race.ranking() if lane.race.tracks[arm].solved][:6]
+    for lane in probe._lanes.values():
+        able = [arm for arm in lane.race.ranking() if lane.race.tracks[arm].solved]
+        arms += [lane._from(arm) for arm in able[:6]]
     for base in [*suited_arms(P.A), *map(parse_arm, GENERAL)]:
         arms.append(base)
-        if base.precond:
+        if base.precond and base.precond not in EXACT:
             arms.append(dataclasses.replace(base, reuse="keep"))
     return list(dict.fromkeys(arms))
 
 
-def _fixed(arm: Arm, problems: list[Problem], limit: float) -> list[float] | None:
-    """Return the seconds of one configuration on each system; None if it fails or is too slow."""
-    settings = {"rtol": RTOL, "atol": 0.0, "maxiter": None}
-    workshop, spent = Workshop(), 0.0
-    solutions: list[Any] = []
-    seconds: list[float] = []
+def _run(arm: Arm, problems: list[Problem], limit: float) -> float | None:
+    """Return the seconds of one configuration for some systems; None if it fails or is slow."""
+    configuration, spent = Configuration(arm), 0.0
     for P in problems:
-        started = time.perf_counter()
-        system = System(P.A, P.b, P.params.get("previous"), settings, solutions)
-        workshop.arrived(system)
-        if not seconds:
-            warm(arm, system)
-            started = time.perf_counter()
-        one = attempt(arm, system, workshop, system.start(arm), limit - spent)
-        if not one.solved:
+        seconds = configuration.solve(P, limit - spent)
+        if seconds is None or (spent := spent + seconds) > limit:
             return None
-        workshop.solving(arm, one)
-        solutions[:] = [*solutions[-1:], one.x]
-        seconds.append(time.perf_counter() - started)
-        spent += seconds[-1]
-        if spent > limit:
-            return None
-    return seconds
+    return spent
