@@ -11,8 +11,9 @@ import scipy.sparse as sp
 
 import krylearn as kl
 from krylearn import registry
+from krylearn.benchmarks.papers.relax.race import lanes
 from krylearn.kernels import bandits
-from krylearn.kernels.bandits import sor_counts
+from krylearn.kernels.counting import sor_counts, ssor_cg_counts
 from krylearn.learned.relaxation.policy import OMEGAS, Learner
 
 YOUNG = dict(radius=0.95, diagonal=4.0, family="I + cA")
@@ -100,9 +101,8 @@ def test_counts_of_sweeps_are_those_of_sor():
     A, rng = poisson(6, 0.3), np.random.default_rng(2)
     b = rng.standard_normal((6, 6))
     b /= np.linalg.norm(b)
-    omegas = np.array([1.0, 1.4, 1.8])
-    counts = np.empty(3, np.int64)
-    sor_counts(b, 0.3, omegas, 1e-8, 1000, np.empty((8, 8, 3)), counts)
+    omegas = np.array([1.0, 1.4, 1.8, 1.5, 1.9])
+    counts = lanes(sor_counts, omegas, b, 4.3, 1e-8, most=1000)
     L, D = sp.tril(A, -1).toarray(), np.diag(A.diagonal())
     for omega, count in zip(omegas, counts):
         x, sweeps, r = np.zeros(36), 0, b.ravel()
@@ -111,6 +111,17 @@ def test_counts_of_sweeps_are_those_of_sor():
             r = b.ravel() - A @ x
             sweeps += 1
         assert count == sweeps
+    assert lanes(sor_counts, omegas[:1], b, 4.3, 1e-8, most=3)[0] == 3
+
+
+def test_counts_of_iterations_are_those_of_ssor_cg():
+    A, b = 0.7 * poisson(9) + sp.eye_array(81), np.random.default_rng(3).standard_normal(81)
+    omegas = np.array([1.0, 1.2, 1.5, 1.7, 1.9])
+    tolerance = 1e-8 * np.linalg.norm(b)
+    counts = lanes(ssor_cg_counts, omegas, b.reshape(9, 9), 1 + 4 * 0.7, 0.7, tolerance, most=200)
+    for omega, count in zip(omegas, counts):
+        _, info = kl.cg(A, b, rtol=1e-8, M=kl.SSOR(A, omega=omega))
+        assert info.iterations == count
 
 
 # -- estimates ------------------------------------------------------------------------------------
@@ -183,8 +194,7 @@ def totals(steps, policies, law=(2.0, 6.0), seed=0):
         b = rng.standard_normal((10, 10))
         b /= np.linalg.norm(b)
         omegas = np.append(OMEGAS, [policy.choose(c) for policy in policies])
-        counts = np.empty(omegas.size, np.int64)
-        sor_counts(b, c, omegas, 1e-8, 10000, np.empty((12, 12, omegas.size)), counts)
+        counts = lanes(sor_counts, omegas, b, 4 + c, 1e-8, most=10000)
         grid += counts[: OMEGAS.size]
         total += counts[OMEGAS.size :]
         for policy, loss in zip(policies, counts[OMEGAS.size :]):
@@ -386,13 +396,15 @@ def test_papers_command(tmp_path, monkeypatch):
     from functools import partial
 
     from krylearn.benchmarks.papers import paper_names, relax, run_paper
-    from krylearn.benchmarks.papers.relax import auto, heat, shifted
+    from krylearn.benchmarks.papers.relax import auto, decisions, heat, joint, shifted
 
     assert "relax" in paper_names()
     small = {
-        "shifted/Beta(2, 6)": partial(shifted.run, "Beta(2, 6)", 2, 60),
+        "shifted/Beta(2, 6)": partial(shifted.run, "Beta(2, 6)", 1, 60),
         "heat/10": partial(heat.count, 10, 250, range(2)),
         "heat/12": partial(heat.count, 12, 500, range(1)),
+        "joint/0.5": partial(joint.run, "0.5", 50),
+        "decisions/10": partial(decisions.run, 10, 5),
         "clock/10": partial(heat.clock, 10, 1000),
         "auto/darcy": partial(auto.run, "darcy", 6),
     }
@@ -406,7 +418,11 @@ def test_papers_command(tmp_path, monkeypatch):
     assert rows["best fixed omega"]["to_best_fixed"] == 1.0
     assert rows["instance-optimal"]["iterations"] <= rows["best fixed omega"]["iterations"]
     assert rows["CG"]["iterations"] > rows["omega = 1"]["iterations"]
-    assert rows["Young"]["steps"][-1] == 20 and len(rows["Young"]["regret_fixed"]) == 20
+    assert results["parts"]["heat/10"]["marks"][-1] == 20
+    assert len(rows["Young"]["regret_fixed"]) == 20
+    told = {row["policy"]: row["iterations"] for row in results["parts"]["joint/0.5"]["rows"]}
+    assert told["instance-optimal"] <= told["best fixed omega"] < told["Young"]
+    assert all(row["cold_us"] > 0 for row in results["parts"]["decisions/10"]["rows"])
     run = results["parts"]["auto/darcy"]
     assert run["fixed"][run["best"]] == min(run["fixed"].values()) and run["auto"] > 0
     # A finished run is made anew; with a pattern, the other parts stay.

@@ -103,6 +103,24 @@ def test_expensive_setups_wait_for_their_share():
     assert race.tracks["expensive"].pulls
 
 
+def test_race_knows_how_costs_grow_with_the_feature():
+    # "a" is the faster while systems are easy; its cost doubles with each unit, "b" stays.
+    race = racing("ab")
+    for t in range(60):
+        feature = -3.0 if t % 2 else 0.0
+        race.arrived(feature)
+        arm = race.choose()
+        race.solved(arm, {"a": 0.5 * 2.0**-feature, "b": 2.0}[arm])
+    picks = {}
+    for feature in (0.0, -3.0):
+        race.arrived(feature)
+        picks[feature] = race.leader
+    assert picks == {0.0: "a", -3.0: "b"}
+    assert race.expected("b") == pytest.approx(2.0, rel=0.3)
+    race.arrived(0.0)
+    assert race.expected("a") == pytest.approx(0.5, rel=0.3)
+
+
 # -- replacement of what is kept -------------------------------------------------------------------
 
 
@@ -144,6 +162,8 @@ def test_arms_by_traits():
 
 
 def test_variants():
+    assert "gmres+direct, M kept" in {str(v) for v in parse_arm("direct").variants()}
+    assert str(parse_arm("direct")) == "direct" and parse_arm("direct").precond == "direct"
     arm = Arm("cg", "ssor")
     names = {str(v) for v in arm.variants()}
     assert {"cg+ssor, x0 previous", "cg+ssor, M kept", "cg+ssor(omega=1.5)"} <= names
@@ -357,6 +377,17 @@ def test_time_limit(method):
     assert info.reason is Reason.TIME_LIMIT and time.perf_counter() - began < 5
     x, info = kl.cg(A, b)
     assert info == 0
+
+
+def test_pace():
+    # Jacobi would take far more than a second; a third of that tells.
+    A, b = laplacian(60), np.ones(3600)
+    began = time.perf_counter()
+    with time_limit(1.0, pace=2.0):
+        x, info = kl.jacobi(A, b, rtol=1e-12, maxiter=10**9)
+    assert info.reason is Reason.TIME_LIMIT and time.perf_counter() - began < 0.9
+    with time_limit(60.0, pace=2.0):
+        assert kl.cg(A, b)[1] == 0
 
 
 # -- in a sequence ---------------------------------------------------------------------------------

@@ -73,6 +73,20 @@ def tsallis_draw(losses, eta, u, p):
 
 
 @jit
+def reduced_variance(losses, p, rounds, unit, arm, loss):
+    """Take a loss into the estimates, less the mean where arms are tried often enough for that.
+
+    What is subtracted before weighing is added to all: no estimate is biased.
+    """
+    for i in range(p.shape[0]):
+        if rounds * p[i] >= 16:
+            losses[i] += unit
+            if i == arm:
+                loss -= unit
+    losses[arm] += loss / p[arm]
+
+
+@jit
 def chebyshev(z, features):
     """Write ``T_0(z), T_1(z), ...``."""
     features[0] = 1.0

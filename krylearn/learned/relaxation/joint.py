@@ -141,8 +141,9 @@ class YoungCB(ChebCB):
         # What Young costs must be known before a loss to it can be told.
         if self.rounds <= self.degree or self._excess > self.budget * self._total:
             arm = self.reach
-        self._probabilities[:] = 0.0
-        self._probabilities[arm] = 1.0
+        if self._probabilities[arm] != 1.0:
+            self._probabilities[:] = 0.0
+            self._probabilities[arm] = 1.0
         return arm
 
     def _learn(self, arm: int, loss: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from krylearn.kernels.bandits import tsallis_draw
+from krylearn.kernels.bandits import reduced_variance, tsallis_draw
 from krylearn.learned.relaxation.policy import OMEGAS, Learner, context_number
 
 __all__ = ["BinnedTsallisINF", "TsallisINF"]
@@ -87,14 +88,11 @@ class TsallisINF(Learner):
         return tsallis_draw(self._losses, eta / self._unit, self._rng.random(), self._probabilities)
 
     def _learn(self, arm: int, loss: float) -> None:
-        p, loss = self._probabilities[arm], max(loss - self.least, 0.0)
+        loss = max(loss - self.least, 0.0)
         if self.estimator == "reduced_variance":
-            # What is subtracted before weighing is added to all: no estimate is biased.
-            safe = self.rounds * self._probabilities >= 16
-            self._losses[safe] += self._unit
-            if safe[arm]:
-                loss -= self._unit
-        self._losses[arm] += loss / p
+            reduced_variance(self._losses, self._probabilities, self.rounds, self._unit, arm, loss)
+        else:
+            self._losses[arm] += loss / self._probabilities[arm]
 
 
 class BinnedTsallisINF(Learner):
@@ -149,6 +147,7 @@ class BinnedTsallisINF(Learner):
         self.bins = np.array(bins, dtype=float)
         if np.any(np.diff(self.bins) <= 0):
             raise ValueError("the edges between bins must ascend")
+        self._edges = self.bins.tolist()
         seeds = np.random.SeedSequence(self.seed).generate_state(self.bins.size + 1)
         self._learners = [TsallisINF(values, int(s), estimator, loss, least) for s in seeds]
         self.estimator, self.least = estimator, self._learners[0].least
@@ -159,12 +158,12 @@ class BinnedTsallisINF(Learner):
         return self._learners[self._find(context)].best()
 
     def _find(self, context: Any) -> int:
-        return int(self.bins.searchsorted(context_number(context), "right"))
+        return bisect_right(self._edges, context_number(context))
 
     def _decide(self, context: Any) -> int:
         self._bin = self._find(context)
         learner = self._learners[self._bin]
-        learner.choose()
+        learner._arm = learner._decide(None)
         self._probabilities = learner._probabilities
         return learner._arm
 

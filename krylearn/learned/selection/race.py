@@ -123,9 +123,9 @@ class Race:
     -----
     All costs are taken relative to a level that follows how hard the systems are, so that arms
     which ran at different times compare; and the costs of an arm lie on a line over the feature,
-    whose slope is guessed until it has been seen. The arm to pull is an untried one, else the one with the
-    lowest confidence bound, but the leader where the bound of `share` says so, and after each
-    exploration. Records fade, so that what has been proven worse is tried again much later.
+    whose slope is guessed until it has been seen. The arm to pull is an untried one, else the one
+    with the lowest confidence bound, but the leader where the bound of `share` says so, and after
+    each exploration. Records fade, so that what has been proven worse is tried again much later.
 
     References
     ----------

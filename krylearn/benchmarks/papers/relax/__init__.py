@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from krylearn.benchmarks.papers.relax import auto, heat, shifted
+from krylearn.benchmarks.papers.relax import auto, decisions, heat, joint, shifted
 from krylearn.benchmarks.papers.relax.figures import draw, show
 
 __all__ = ["TITLE", "draw", "parts", "show"]
@@ -26,16 +26,19 @@ def parts(full: bool) -> dict[str, Callable]:
     Parameters
     ----------
     full : bool
-        40 trials, and all 5000 systems at all sizes of the grid. By default 5 trials, and every
+        40 trials, and all 5000 systems at all sizes of the grid. By default 4 trials, and every
         n-th system where that takes less than some minutes.
     """
-    trials = 40 if full else 5
+    trials = 40 if full else 4
     strides = {25: 1, 50: 2, 100: 5, 200: 50, 400: 250}
     experiments: dict[str, Callable] = {}
     for law in shifted.LAWS:
         experiments[f"shifted/{law}"] = partial(shifted.run, law, trials, 5000)
     for nx, stride in strides.items():
-        experiments[f"heat/{nx}"] = partial(heat.count, nx, 1 if full else stride, range(3))
+        experiments[f"heat/{nx}"] = partial(heat.count, nx, 1 if full else stride, range(5))
+    for name in joint.SEQUENCES:
+        experiments[f"joint/{name}"] = partial(joint.run, name, 2000)
+    experiments["decisions/100"] = partial(decisions.run, 100, 300)
     experiments["clock/100"] = partial(heat.clock, 100, 1 if full else 5)
     for name in auto.SEQUENCES:
         experiments[f"auto/{name}"] = partial(auto.run, name, 200)

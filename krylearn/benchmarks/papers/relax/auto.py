@@ -129,7 +129,7 @@ def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {label: [] for label in entrants}
     for k, P in enumerate(problems):
         x0 = P.params.get("previous")
-        auto.append(_timed(lambda P=P, x0=x0: solver.solve(P.A, P.b, x0)))
+        auto.append(_timed(solver.solve, P.A, P.b, x0))
         for label in np.roll(list(entrants), k):  # nobody always comes after the same one
             one = entrants[label].solve(P, CAP * sum(auto) + SLACK - sum(seconds[label]))
             if one is None:
@@ -137,7 +137,7 @@ def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
             else:
                 seconds[label].append(one)
         if k % RULE_EVERY == 0:
-            rule += RULE_EVERY * _timed(lambda P=P, x0=x0: kl.solve(P.A, P.b, x0, rtol=RTOL))
+            rule += RULE_EVERY * _timed(kl.solve, P.A, P.b, x0, rtol=RTOL)
     totals = {arm: float(sum(times)) for arm, times in seconds.items()}
     best = min(totals, key=lambda arm: totals[arm])
     last = slice(-(count // 4), None)
@@ -155,9 +155,9 @@ def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def _timed(call: Callable, *args: Any, **options: Any) -> float:
     started = time.perf_counter()
-    _, info = call()
+    _, info = call(*args, **options)
     assert info == 0, info
     return time.perf_counter() - started
 

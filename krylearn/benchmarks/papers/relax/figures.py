@@ -33,17 +33,26 @@ def _selected(results: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Print the tables."""
-    heads = ("", "iterations", "/ best fixed", "/ optimal", "µs a choice")
+    heads = ("", "iterations", "/ best fixed", "/ optimal")
     counted = {f"SOR on shifted Laplacians, {law}, mean of {part['trials']} trials": part
                for law, part in _selected(results, "shifted").items()}  # fmt: skip
     counted |= {f"SSOR-CG on heat, nx = {nx}, {part['steps']} systems": part
                 for nx, part in _selected(results, "heat").items()}  # fmt: skip
+    counted |= {f"SOR, Young's formula told a radius of {part['radius']:.4g}": part
+                for part in _selected(results, "joint").values()}  # fmt: skip
     for title, part in counted.items():
         console.print(_table(title, heads, [
             (row["policy"], f"{row['iterations']:,.0f}", _number(row.get("to_best_fixed"), ".3f"),
-             _number(row.get("to_optimal"), ".3f"), _number(row.get("decision_us"), ".1f"))
+             _number(row.get("to_optimal"), ".3f"))
             for row in part["rows"]
         ]))  # fmt: skip
+    for part in _selected(results, "decisions").values():
+        console.print(_table(
+            "Microseconds a decision, one after the other, and between solves",
+            ("", "warm", "cold", "9 of 10 cold"),
+            [(row["policy"], *(f"{row[key]:.1f}" for key in ("warm_us", "cold_us", "cold_us_90")))
+             for row in part["rows"]],
+        ))  # fmt: skip
     for nx, part in _selected(results, "clock").items():
         console.print(_table(
             f"Heat, nx = {nx}, {part['steps']} systems, {part['threads']} threads, all included",
@@ -92,7 +101,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
                 for row in part["rows"]:
                     if row["policy"] in LEARNERS:
                         look = looks[row["policy"]] | {"marker": ""}
-                        axis.plot(row["steps"], row[key], label=row["policy"], **look)
+                        axis.plot(part["marks"], row[key], label=row["policy"], **look)
                 axis.axhline(0, color="0.7", linewidth=0.8)
                 axis.set_xlabel("systems")
             column[0].set_title(title)

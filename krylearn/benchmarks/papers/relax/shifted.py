@@ -22,7 +22,7 @@ INTERVAL = (-0.15, 0.45)
 
 def systems(steps: int, law: tuple[float, float], seed: int, size: int = 10,
             ) -> Iterator[tuple[float, Counter]]:  # fmt: skip
-    """Yield ``(c, counter)`` for SOR on ``L + c I``, L the 5-point matrix with 4 on its diagonal."""
+    """Yield ``(c, counter)`` for SOR on ``L + c I``, L the 5-point matrix, 4 on its diagonal."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         c = INTERVAL[0] + (INTERVAL[1] - INTERVAL[0]) * rng.beta(*law)
