@@ -1,4 +1,4 @@
-"""What a decision costs: choosing and learning, at once and between solves that empty the caches."""
+"""What a decision costs: choosing and learning, at once and between solves that empty caches."""
 
 from __future__ import annotations
 
