@@ -9,6 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+# Systems after which learners are drawn beside what needs to learn nothing.
+LEARNED = 500
 LEARNERS = ("Tsallis-INF", "Tsallis-INF, 6 bins", "ChebCB", "Young", "Young and bandit")
 
 
@@ -108,17 +110,21 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
         axes[0, 0].set_ylabel("iterations lost to\nthe best fixed omega")
         axes[1, 0].set_ylabel("iterations lost to\nthe best omega of each system")
         axes[0, -1].legend(fontsize=7)
+        figure.tight_layout()
         save(figure, "regret")
     sizes = {int(nx): part for nx, part in _selected(results, "heat").items()}
     if len(sizes) > 1:
         figure, axis = plt.subplots(figsize=(5.2, 3.6))
         names = ("CG", "omega = 1", "omega = 1.5", "best fixed omega", *LEARNERS)
         for name, look in _looks(list(names)).items():
-            each = [
-                next(row["iterations"] for row in part["rows"] if row["policy"] == name)
-                / part["steps"] for part in sizes.values()
-            ]  # fmt: skip
-            axis.loglog(list(sizes), each, label=name, **look)
+            each = {
+                nx: next(row["iterations"] for row in part["rows"] if row["policy"] == name)
+                / part["steps"] for nx, part in sizes.items()
+                if name not in LEARNERS[:3] or part["steps"] >= LEARNED or len(sizes) < 3
+            }  # fmt: skip
+            axis.loglog(list(each), list(each.values()), label=name, **look)
+        axis.set_xticks(list(sizes), [str(nx) for nx in sizes])
+        axis.minorticks_off()
         axis.set_xlabel("nodes along a side")
         axis.set_ylabel("iterations a system")
         axis.legend(fontsize=6)
