@@ -191,7 +191,8 @@ class Sweeps(SplittingPreconditioner):
         if sweeps != int(sweeps) or sweeps < 1:
             raise ValueError(f"sweeps must be an integer >= 1, not {sweeps!r}")
         self.order, self.direction, self.sweeps = order, direction, int(sweeps)
-        self.policy = omega if hasattr(omega, "choose") else None
+        # NumPy scalars have a method `choose` of their own.
+        self.policy = omega if hasattr(omega, "observe") else None
         self._untold = False
         self._young = isinstance(omega, str)
         self.omega = omega
