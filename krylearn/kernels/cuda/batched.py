@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import cuda
 
-from krylearn.kernels.cuda import box
+from krylearn.kernels.cuda import box, coarsening
 from krylearn.kernels.cuda.box import NX, NY, NZ, POINTS, pull, seat
 from krylearn.kernels.cuda.launch import SIMULATED, device, jit, launch, with_registers
 from krylearn.kernels.multigrid_batched import (
@@ -198,18 +198,18 @@ def _direction(gain, beta, u, p):
 def _set_up(dims, geo, held, eps, unit, ip, fp, A, c, u, ties):
     """Make the coefficients of all levels; `u` serves as room for what diagonals have beyond."""
     level = geo[0]
-    box.finest(dims, level, eps, unit, A, c, u)
+    coarsening.finest(dims, level, eps, unit, A, c, u)
     cuda.syncthreads()
-    box.split_sides(dims, level, held, u, ties)
+    coarsening.split_sides(dims, level, held, u, ties)
     cuda.syncthreads()
     for depth in range(1, geo.shape[0]):
         level, coarse = geo[depth - 1], geo[depth]
         here, there = c[level[box.COEF] :], c[coarse[box.COEF] :]
         excess = u[coarse[box.VECTOR] :]
-        box.coarsen(dims, level, coarse, ip, fp, here, u[level[box.VECTOR] :], there, excess)
-        box.coarsen_sides(dims, level, coarse, held, ip, fp, here, ties)
+        coarsening.coarsen(dims, level, coarse, ip, fp, here, u[level[box.VECTOR] :], there, excess)
+        coarsening.coarsen_sides(dims, level, coarse, held, ip, fp, here, ties)
         cuda.syncthreads()
-        box.diagonal(dims, coarse, held, excess, ties, there)
+        coarsening.diagonal(dims, coarse, held, excess, ties, there)
         cuda.syncthreads()
 
 
