@@ -92,6 +92,11 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
 
         return solve_on_cuda(A, b, x0, method=method, M=M, rtol=rtol, atol=atol, maxiter=maxiter,
                              callback=callback, **options)  # fmt: skip
+    if type(A).__module__ == "petsc4py.PETSc":
+        from krylearn.petsc.solve import on_one_rank
+
+        return on_one_rank(solve, A, b, x0, method=method, M=M, rtol=rtol, atol=atol,
+                           maxiter=maxiter, callback=callback, **options)  # fmt: skip
     A = matrix_like(A)
     ours = isinstance(M, str) and M == "auto"
     box = _on_a_box(A) if ours and method == "auto" else []

@@ -268,6 +268,9 @@ def generate(
     threads: Annotated[int, typer.Option(help="Threads of each process.", min=1)] = 1,
     overwrite: Annotated[bool, typer.Option(help="Start anew, whatever is there.")] = False,
     device: Annotated[str, typer.Option(help="cpu, or cuda: darcy only.")] = "cpu",
+    shards: Annotated[str | None, typer.Option(
+        metavar="I/N | auto", help="Make one of N shares (auto: as mpirun or a job array counts); "
+        "the command without it joins them.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make a data set: draw, solve, verify, write. A run that was killed goes on.
@@ -291,7 +294,7 @@ def generate(
                 family, samples=samples, out=out, grid=plan.parse_grid(grid), solver=solver,
                 seed=seed, rtol=rtol, stride=stride, dtype=dtype,
                 options=plan.parse_options(settings or []), workers=workers, threads=threads,
-                overwrite=overwrite, device=device, watcher=bar,
+                overwrite=overwrite, device=device, shards=shards, watcher=bar,
             )  # fmt: skip
     except NoCUDA as error:
         raise fail(error, as_json) from None
@@ -370,6 +373,29 @@ def bench_cuda(
         print_json(results)
     else:
         typer.echo(cuda.table(results))
+
+
+@bench_app.command("petsc")
+def bench_petsc(
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("results/petsc.json"),
+    side: Annotated[int, typer.Option(help="Points along the edge of the cube.", min=8)] = 128,
+    runs: Annotated[int, typer.Option(help="Solves a row; the median counts.", min=1)] = 3,
+    only: Annotated[str, typer.Option(help="Only rows whose name holds this, made anew.")] = "",
+    fresh: Annotated[bool, typer.Option(help="Make all rows anew.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Time preconditioners and methods inside PETSc, on one rank and two, beside PETSc's own."""
+    from krylearn.benchmarks import petsc
+
+    try:
+        found = petsc.run(out, side, runs, only, fresh, (lambda text: None) if as_json else
+                          lambda text: typer.echo(text, err=True))  # fmt: skip
+    except OSError as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(petsc.table(found))
 
 
 @app.command()

@@ -333,6 +333,34 @@ def test_another_plan_is_refused(tmp_path, monkeypatch, change, told, finished):
     assert path.read_bytes() == before
 
 
+def test_shares_join_to_the_same_bytes(tmp_path, whole, monkeypatch):
+    out = tmp_path / "d.h5"
+    reports = [make(out, shards=f"{i}/3") for i in range(3)]
+    assert sum(report.samples for report in reports) == 20
+    assert [report.valid for report in reports] == [report.samples for report in reports]
+    assert not out.exists() and (tmp_path / "d.h5.2of3").exists()
+    assert make(out, shards="1/3").found == reports[1].samples  # it is all there
+    assert make(out).found == 20 and out.read_bytes() == whole
+    assert not list(tmp_path.glob("*of*3"))
+    out.unlink()
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    made = make(out, shards="auto")
+    assert made.path.name == "d.h5.1of2"
+    assert make(out).found == made.samples < 20 and out.read_bytes() == whole
+
+
+def test_shares_of_another_plan_are_refused(tmp_path):
+    make(tmp_path / "d.h5", shards="0/2", seed=5)
+    with pytest.raises(ValueError, match="d.h5.0of2 is of another run"):
+        make(tmp_path / "d.h5")
+    for shards, told in (("2/2", "INDEX/COUNT"), ("x", "INDEX/COUNT")):
+        with pytest.raises(ValueError, match=told):
+            make(tmp_path / "d.h5", shards=shards)
+    with pytest.raises(ValueError, match="agree on the solver"):
+        make(tmp_path / "d.h5", shards="0/2", solver="auto")
+
+
 def test_finished_file_is_left_alone(tmp_path):
     out = tmp_path / "d.h5"
     make(out)

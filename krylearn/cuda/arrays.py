@@ -26,7 +26,7 @@ def lies_on_cuda(value: Any) -> bool:
     module = type(value).__module__
     if module.startswith(("cupy", "cupyx", "numba.cuda", "numba_cuda")):
         return True
-    if module.startswith(("torch", "numpy", "scipy")):
+    if module.startswith(("torch", "numpy", "scipy", "petsc4py")):
         return False
     if hasattr(value, "__dlpack_device__"):
         return int(value.__dlpack_device__()[0]) == 2

@@ -18,6 +18,7 @@ from krylearn.data import solvers
 from krylearn.data.layout import Layout, find_layout
 from krylearn.data.make import Maker, Outcome
 from krylearn.data.plan import Plan
+from krylearn.data.share import Share, files_of, take_over
 from krylearn.data.store import (
     Store,
     attributes,
@@ -91,7 +92,8 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
              seed: int = 0, rtol: float = 1e-8, stride: int | None = None,
              dtype: str = "float64", options: dict[str, Any] | None = None,
              workers: int | None = None, threads: int = 1, overwrite: bool = False,
-             device: str = "cpu", watcher: Watcher | None = None) -> Report:  # fmt: skip
+             device: str = "cpu", shards: str | None = None,
+             watcher: Watcher | None = None) -> Report:  # fmt: skip
     """Make an HDF5 file of solved and verified problems.
 
     Sample i is the problem of the family with seed ``seed + i``. A run that was cut short, be it
@@ -128,6 +130,9 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     device : {'cpu', 'cuda'}
         Where samples are drawn, solved and verified. On CUDA the random numbers of a seed are
         others than on the CPU, and `workers` threads write the file.
+    shards : str, optional
+        '2/8': make the third of eight shares, in ``out.2of8``; 'auto': as MPI or a job array has
+        numbered this process. The call without it joins the shares and makes what is missing.
     watcher : Watcher, optional
         Hears how it goes.
 
@@ -168,13 +173,18 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
 
         cuda.check(plan)
     layout = find_layout(plan)
+    share = None if shards is None else Share.parse(shards)
+    if share is not None and solver == "auto" and device != "cuda":
+        raise ValueError("shares must agree on the solver: name one, such as cg+ic0")
+    out = out if share is None else share.file(out)
+    beside = files_of(out) if share is None else []
     part = part_of(out)
     report = Report(out, plan.samples)
     if overwrite:
         _held(remove, part)
     there = next((path for path in (part, out) if path.exists() and not overwrite), None)
-    if there is not None:
-        report.solver = str(read_attributes(there)["solver"])
+    if there is not None or beside:
+        report.solver = str(read_attributes(there or beside[0])["solver"])
     elif device == "cuda":
         report.solver = "batch"
     elif solver == "auto":
@@ -183,34 +193,41 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
         solvers.find_solver(solver)
         report.solver = solver
     plan = plan.sharded(solvers.shard_step(report.solver))
-    if there is not None:
-        _check_same(there, plan, layout, report.solver)
-    if there == out:
+    for path in ([] if there is None else [there]) + beside:
+        _check_same(path, plan, layout, report.solver)
+    if there == out and share is None:
         report.found, report.valid = plan.samples, _count_valid(out)
         return report
+    if there == out:  # a share that was finished: look again
+        part = out
     if there is None:
         settings = solvers.configuration(report.solver)
         _writing(create, part, plan, layout, report.solver, settings)
     store = Store(part, layout)
     try:
         _held(store.lock)
-        _fill(plan, layout, store, report, workers, threads, watcher)
+        _writing(take_over, store, beside, plan.samples, layout)
+        _fill(plan, layout, store, report, workers, threads, watcher, share)
         report.seconds = time.perf_counter() - began
         _log(report, plan)
         _writing(store.finish, out)
     finally:
         store.close()
+    for path in beside:
+        path.unlink(missing_ok=True)
     return report
 
 
 def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int, threads: int,
-          watcher: Watcher) -> None:  # fmt: skip
-    """Make the shards of which a sample is missing."""
+          watcher: Watcher, share: Share | None = None) -> None:  # fmt: skip
+    """Make the shards of which a sample is missing, or those of a share."""
     found = store.found(plan.samples)
     report.found = int(found.sum())
-    missing = [s for s in range(plan.shards) if not found[plan.members(s)].all()]
-    kept = plan.samples - sum(len(plan.members(s)) for s in missing)
-    watcher.start(kept, plan.samples)
+    own = [s for s in range(plan.shards) if share is None or share.has(s)]
+    report.samples = sum(len(plan.members(s)) for s in own)
+    missing = [s for s in own if not found[plan.members(s)].all()]
+    kept = report.samples - sum(len(plan.members(s)) for s in missing)
+    watcher.start(kept, report.samples)
     state, free = store.part.stat(), shutil.disk_usage(store.part.parent).free
     if (needed := state.st_size - 512 * state.st_blocks) > free:
         watcher.warn(f"{needed / 1e9:.2f} GB are to be written, and {free / 1e9:.2f} GB are free")
@@ -229,8 +246,9 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
             report.retried |= outcome.retried
             watcher.made(outcome)
     except OSError as error:
-        raise _stopped(error, store.part, f"{done} of {plan.samples} samples are kept") from error
-    report.valid = int(store.read("valid", plan.samples).sum(dtype=np.int64))
+        raise _stopped(error, store.part, f"{done} of {report.samples} samples are kept") from error
+    valid = store.read("valid", plan.samples).astype(bool)
+    report.valid = int(sum(valid[plan.members(s)].sum() for s in own))
 
 
 def _choose(plan: Plan, workers: int, threads: int,

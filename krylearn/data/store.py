@@ -97,6 +97,13 @@ class Store:
         for a in self.layout.arrays:
             _write(self._file, rows[a.name], self._offsets[a.name] + first * a.bytes)
 
+    def copy(self, other: Store, i: int) -> None:
+        """Take a sample over from another store of the same layout, its checksum last."""
+        for a in self.layout.arrays:
+            values = os.pread(other._file, a.bytes, other._offsets[a.name] + i * a.bytes)
+            row = np.frombuffer(values, np.uint8)
+            _write(self._file, row, self._offsets[a.name] + i * a.bytes)
+
     def found(self, samples: int) -> np.ndarray:
         """Return for each sample whether it is there: its checksum is that of its bytes."""
         arrays = self.layout.arrays

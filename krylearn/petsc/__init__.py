@@ -12,15 +12,15 @@ from typing import Any
 
 _LAZY = {
     "Entries": "convert", "from_csr": "convert", "to_csr": "convert", "whole": "convert",
-    "Ranks": "ranks",
+    "Ranks": "ranks", "grid_operator": "convert",
 }  # fmt: skip
 
 
 @cache
 def _classes() -> dict[str, Any]:
-    from krylearn.petsc import method, preconditioner
+    from krylearn.petsc import auto, method, preconditioner
 
-    return {**method.classes(), **preconditioner.classes()}
+    return {**method.classes(), **preconditioner.classes(), "Auto": auto.Auto}
 
 
 def __getattr__(name: str) -> Any:

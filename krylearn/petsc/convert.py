@@ -148,6 +148,35 @@ def to_csr(matrix: Any) -> sp.csr_array:
     return Entries(matrix).csr()
 
 
+def grid_operator(matrix: Any, dm: Any = None) -> Any:
+    """Return a matrix on a DMDA as a matrix-free operator on a grid; on one rank.
+
+    Parameters
+    ----------
+    matrix : petsc4py.PETSc.Mat
+    dm : petsc4py.PETSc.DMDA, optional
+        By default the matrix's own.
+
+    Returns
+    -------
+    A : GridOperator
+
+    Raises
+    ------
+    ValueError
+        If there is no DMDA with one unknown a point, the matrix couples other points than nearest
+        neighbours, or it lies on several ranks.
+    """
+    from krylearn.solvers.multigrid.structured import as_grid_operator
+
+    dm = matrix.getDM() if dm is None else dm
+    if dm is None or not dm.handle or dm.getType() != "da" or dm.getDof() != 1:
+        raise ValueError("the matrix has no DMDA with one unknown a point")
+    if matrix.getComm().getSize() > 1:
+        raise ValueError("a grid operator lies on one rank; krylearn.petsc.Multigrid on several")
+    return as_grid_operator(to_csr(matrix), "grid_operator")
+
+
 def from_csr(A: Any, comm: Any = None) -> Any:
     """Return a matrix of PETSc whose rows are shared out evenly among the ranks.
 

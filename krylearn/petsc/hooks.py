@@ -24,7 +24,8 @@ _held: dict[int, tuple[str, bytes, int]] = {}
 def _let_go_at_exit() -> None:
     @atexit.register
     def _let_go() -> None:
-        for function, kind, address in list(_held.values()):
+        while _held:  # letting one go may end others
+            function, kind, address = _held.popitem()[1]
             library.call(function, ctypes.c_void_p(address), kind)
 
 

@@ -88,12 +88,12 @@ class Method(Context):
                 first = not self.residuals
                 goes_on = super().unsolved()
                 if first:
-                    _tell(ksp, 0, self.rnorm)
+                    tell(ksp, 0, self.rnorm)
                 return goes_on
 
             def count(self, rnorm):
                 super().count(rnorm)
-                _tell(ksp, self.iterations, rnorm)
+                tell(ksp, self.iterations, rnorm)
 
         A.solve_class = Watched
         settings: dict[str, Any] = dict(self.settings)
@@ -121,7 +121,8 @@ class Method(Context):
         self.space.clear()
 
 
-def _tell(ksp: Any, iterations: int, rnorm: float) -> None:
+def tell(ksp: Any, iterations: int, rnorm: float) -> None:
+    """Let a KSP know how far its solve has come."""
     ksp.setIterationNumber(iterations)
     ksp.setResidualNorm(float(np.real(rnorm)))
     ksp.logConvergenceHistory(rnorm)

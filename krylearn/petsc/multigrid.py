@@ -149,7 +149,7 @@ class DistributedMultigrid(Preconditioner):
         self._exchange = PETSc.Scatter().create(self._own, where, self._ghosts, None)
         self._held = [self._own, self._ghosts, self._exchange]
         where.destroy()
-        self._share_coarse(across, columns)
+        self._share_coarse(columns)
         width = local.cycle_dtype
         self._b, self._x, self._r = np.empty((3, n), width)
         self._rc = np.empty(self._counts[1], width)
@@ -165,7 +165,7 @@ class DistributedMultigrid(Preconditioner):
         smoother.gain[self._touched] = gain / factor
         smoother.kind[self._touched] |= np.where(factor > 1, HEAVY, 0).astype(smoother.kind.dtype)
 
-    def _share_coarse(self, across: Any, columns: np.ndarray) -> None:
+    def _share_coarse(self, columns: np.ndarray) -> None:
         PETSc, local, comm = petsc(), self._local, self.ranks.comm
         P = local.P
         n, m = P.shape
@@ -173,14 +173,20 @@ class DistributedMultigrid(Preconditioner):
         first, total = int(counts[: self.ranks.rank].sum()), int(counts.sum())
         self._counts = (first, m, total)
         integer = PETSc.IntType
+        border, near = P[self._touched], P
+        if local._hermitian:
+            # Others want the rows that touch theirs, and no more.
+            lengths = np.zeros(n + 1, integer)
+            lengths[self._touched + 1] = np.diff(border.indptr)
+            near = sp.csr_array((border.data, border.indices, np.cumsum(lengths)), shape=P.shape)
         spread = PETSc.Mat().createAIJ(
             ((n, None), (m, total)), comm=comm,
-            csr=(P.indptr.astype(integer), (P.indices + first).astype(integer), P.data),
+            csr=(near.indptr.astype(integer), (near.indices + first).astype(integer), near.data),
         )  # fmt: skip
         everything = PETSc.IS().createStride(total, 0, 1, comm=PETSc.COMM_SELF)
         wanted = PETSc.IS().createGeneral(columns, comm=PETSc.COMM_SELF)
         (theirs,) = spread.createSubMatrices([wanted], [everything])
-        beyond = P.T.tocsr() @ (across @ Entries(theirs).csr())
+        beyond = border.T.tocsr() @ (self._across @ Entries(theirs).csr())
         inside = local.galerkin.tocoo()
         rows = sp.csr_array(
             sp.coo_array((inside.data, (inside.row, inside.col + first)), shape=(m, total))

@@ -16,6 +16,8 @@ from krylearn.petsc.convert import Entries
 from krylearn.petsc.hooks import Context, hook, report
 from krylearn.petsc.options import Option, Reader, options_of
 from krylearn.petsc.ranks import Ranks
+from krylearn.petsc.together import TOGETHER, grid_of, make_together
+from krylearn.solvers.multigrid.structured import as_grid_operator
 
 # What the methods of PETSc need of a preconditioner; those that are left out take any map.
 _SYMMETRIC = ("linear", "symmetric", "positive_definite")
@@ -25,10 +27,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gmres", "lgmres", "dgmres", "bcgs", "ibcgs", "bcgsl", "bicg", "cgs", "tfqmr",
                      "tcqmr", "qmrcgs"), ("linear",)),
 }  # fmt: skip
-# Those that work on the whole matrix; of the others each rank has one for its own block.
-TOGETHER = ("multigrid", "smoothed_aggregation", "classical_amg")
-
-
 class Preconditioner(Context):
     """A registered preconditioner in PETSc.
 
@@ -82,33 +80,27 @@ class Preconditioner(Context):
         """Make the preconditioner of this rank's block, or give it new values."""
         matrix = pc.getOperators()[1]
         if ranks.size > 1 and self.name in TOGETHER:
-            self._set_up_together(matrix, ranks)
+            self._set_up_together(pc, matrix, ranks)
             return
         self._entries = Entries(matrix) if self._entries is None else self._entries.read(matrix)
         A = self._entries.csr()
         if self.M is not None and self.M.shape == A.shape:
             try:
-                self.M.update(self._suitable(A, matrix))
+                self.M.update(self._suitable(A, matrix, pc))
                 return
             except (ValueError, NotImplementedError):
                 self.M = None  # another pattern; or what is wrong is said below
-        self.M = self._make(self._suitable(A, matrix), matrix)
+        self.M = self._make(self._suitable(A, matrix, pc), matrix)
 
-    def _set_up_together(self, matrix: Any, ranks: Ranks) -> None:
+    def _set_up_together(self, pc: Any, matrix: Any, ranks: Ranks) -> None:
         """Make the preconditioner of the whole matrix, or give it new values."""
-        from krylearn.petsc.multigrid import DistributedMultigrid
-
         state = library.pattern_state(matrix)
         if self.M is not None and self._state == state:
             self.M.update(matrix)
             return
         self._close()
-        options = self._with_space(self.settings, matrix)
-        if self.name != "multigrid":
-            options["coarsening"] = {"smoothed_aggregation": "aggregation"}.get(
-                self.name, "classical"
-            )
-        self.M = DistributedMultigrid(matrix, ranks, **options)
+        self.M = make_together(self.name, matrix, grid_of(pc, matrix), ranks,
+                               self._with_space(self.settings, matrix))  # fmt: skip
         self._state = state
 
     def _close(self) -> None:
@@ -116,8 +108,13 @@ class Preconditioner(Context):
             self.M.close()
         self.M = self._entries = None
 
-    def _suitable(self, A: Any, matrix: Any) -> Any:
+    def _suitable(self, A: Any, matrix: Any, pc: Any) -> Any:
         """Return the matrix in the form that the preconditioner takes best."""
+        if self.name in ("multigrid", "fast_poisson") and grid_of(pc, matrix) is not None:
+            try:
+                return as_grid_operator(A, self.name)
+            except ValueError:
+                return A
         size = matrix.getBlockSize()
         blocked = size > 1 and A.shape[0] % size == 0
         return A.tobsr((size, size)) if blocked and self._takes_blocks else A
@@ -264,6 +261,7 @@ class Preconditioner(Context):
 class Method(Preconditioner):
     """Any registered preconditioner: ``-pc_krylearn_method NAME``, and its options as of NAME."""
 
+    __module__ = "krylearn.petsc"
     name = "multigrid"
 
     @hook
@@ -279,48 +277,6 @@ class Method(Preconditioner):
         Context.setFromOptions.__wrapped__(self, pc)
 
 
-class FromPyAMG(Preconditioner):
-    """A hierarchy that pyamg builds, run by the kernels of this library."""
-
-    name = "from_pyamg"
-
-    def listed(self):
-        return options_of(pyamg_hierarchy)
-
-    def _make(self, A, matrix):
-        from krylearn.solvers.multigrid.from_pyamg import from_pyamg
-
-        options = self.settings
-        space = matrix.getNearNullSpace()
-        if space.handle and space.getVecs():
-            options["B"] = np.stack([v.getArray() for v in space.getVecs()], axis=1).copy()
-        return from_pyamg(pyamg_hierarchy(A, **options))
-
-
-def pyamg_hierarchy(A: Any, kind: str = "smoothed_aggregation", max_coarse: int = 100,
-                    max_levels: int = 20, **options: Any) -> Any:  # fmt: skip
-    """Return a hierarchy that pyamg has made.
-
-    Parameters
-    ----------
-    A : sparse array
-    kind : {'smoothed_aggregation', 'ruge_stuben', 'rootnode', 'pairwise', 'air'}
-        Which solver of pyamg.
-    max_coarse : int
-        Unknowns at most on the coarsest level.
-    max_levels : int
-        Levels at most.
-    """
-    import pyamg
-    from scipy.sparse import csr_matrix
-
-    make = getattr(pyamg, f"{kind}_solver", None)
-    if make is None:
-        raise ValueError(f"pyamg has no {kind}_solver")
-    # A matrix of SciPy's older kind, of its own memory: pyamg keeps it.
-    return make(csr_matrix(A, copy=True), max_coarse=max_coarse, max_levels=max_levels, **options)
-
-
 def class_name(entry: Any) -> str:
     """Return what the class of a registered preconditioner is called: that of its own class."""
     attribute = entry.target.split(":")[1]
@@ -330,8 +286,13 @@ def class_name(entry: Any) -> str:
 
 
 def classes() -> dict[str, type[Preconditioner]]:
-    """Return the classes by name, one for each registered preconditioner and the two by hand."""
-    made: dict[str, type[Preconditioner]] = {"Method": Method, "FromPyAMG": FromPyAMG}
+    """Return the classes by name, one for each registered preconditioner and those by hand."""
+    from krylearn.petsc.networks import DCD
+    from krylearn.petsc.pyamg import FromPyAMG
+
+    made: dict[str, type[Preconditioner]] = {
+        "Method": Method, "FromPyAMG": FromPyAMG, "DCD": DCD,
+    }  # fmt: skip
     for entry in registry.entries("preconditioner"):
         name = class_name(entry)
         made.setdefault(name, type(name, (Preconditioner,), {

@@ -174,6 +174,24 @@ def solve_petsc(loop: Callable, A: Any, b: Any, x0: Any, *, method: str, rtol: f
     return _over_ranks(loop, A, b, x0, M, settings)
 
 
+def on_one_rank(function: Callable, A: Any, b: Any, x0: Any, **settings: Any) -> tuple[Any, Any]:
+    """Call a function of this library with PETSc's operands; x is what b is.
+
+    Raises
+    ------
+    ValueError
+        If A lies on several ranks.
+    """
+    A = as_matrix(A) if in_petsc(A) else A
+    if isinstance(A, PetscMatrix):
+        raise ValueError(
+            "solve chooses among methods for entries on one rank; over ranks call a method, such "
+            'as kl.cg(A, b, M="multigrid"), or krylearn.petsc.Auto'
+        )
+    x, info = function(A, _array(b), _array(x0), **settings)
+    return _like(b, x), info
+
+
 class _Wrapped(Preconditioner):
     """A PETSc preconditioner where this library's own loop runs on one rank."""
 

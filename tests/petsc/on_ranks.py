@@ -12,9 +12,10 @@ from petsc4py import PETSc  # noqa: E402
 
 import krylearn as kl  # noqa: E402
 from krylearn.kernels.parallel import get_num_threads  # noqa: E402
+from krylearn.petsc.dmda import Box  # noqa: E402
 
 comm = PETSc.COMM_WORLD
-P = kl.problems.darcy((24, 24), seed=3)
+P = kl.problems.darcy((20, 20), seed=3)
 A = kl.petsc.from_csr(P.A.tocsr())
 b, x = A.createVecs()
 low, high = b.getOwnershipRange()
@@ -32,7 +33,8 @@ def note(name, x, iterations):
 
 # The methods, called from Python.
 for name in ("cg", "fcg", "cr", "gmres", "gcrodr", "recycled_cg", "bicgstab", "tfqmr"):
-    solution, info = getattr(kl, name)(A, b, rtol=1e-10)
+    more = {"restart": 60} if name == "gmres" else {}
+    solution, info = getattr(kl, name)(A, b, rtol=1e-10, **more)
     assert info.converged and isinstance(solution, PETSc.Vec)
     note(name, solution, info.iterations)
 solution, info = kl.cg(A, b, rtol=1e-10, M="ssor")
@@ -79,6 +81,81 @@ for name in ("gcrodr", "fcg", "recycled_cg"):
     assert len(ksp.getConvergenceHistory()) == counts[-1] + 1
     note(f"ksp {name}", x, counts)
     ksp.destroy()
+
+# A grid that PETSc knows of: the ranks exchange their borders, nothing is cut.
+shape = (20, 17, 14)
+dm = PETSc.DMDA().create(dim=3, sizes=shape[::-1], dof=1, stencil_width=1)
+order = np.argsort(Box.of(dm, comm.getRank()).numbers([(0, n) for n in shape]).ravel())
+for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
+                ("jumps", kl.problems.diffusion(shape, contrast=1e4, seed=1))):  # fmt: skip
+    G = Q.A.tocsr()[order][:, order].tocsr()
+    G.sort_indices()
+    layout = dm.createGlobalVec()
+    low, high = layout.getOwnershipRange()
+    own = G[low:high]
+    A = PETSc.Mat().createAIJ(
+        ((high - low, G.shape[0]), (high - low, G.shape[0])),
+        csr=(own.indptr.astype(PETSc.IntType), own.indices.astype(PETSc.IntType), own.data),
+    )  # fmt: skip
+    b, x = A.createVecs()
+    b.setArray(Q.b[order][low:high])
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    ksp.setDM(dm)
+    ksp.setDMActive(False)
+    ksp.setType("cg")
+    ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+    ksp.setTolerances(rtol=1e-10)
+    context = kl.petsc.pc(ksp.getPC(), "multigrid")
+    for factor in (1.0, 4.0):
+        A.scale(factor)
+        ksp.solve(b, x)
+    x.scale(4.0)
+    A.scale(0.25)
+    note(f"dmda {name}", x, ksp.getIterationNumber())
+    found[f"dmda {name}"]["kind"] = type(context.M).__name__
+    found[f"dmda {name}"]["x"] = kl.petsc.whole(x)[np.argsort(order)][::97].tolist()
+    ksp.destroy()
+
+# Rigid motions on a mesh: near-nullspace vectors over ranks.
+E = kl.problems.elasticity((16, 12))
+A = kl.petsc.from_csr(E.A.tocsr())
+b, x = A.createVecs()
+low, high = b.getOwnershipRange()
+b.setArray(E.b[low:high])
+vectors = []
+for column in np.linalg.qr(E.nullspace)[0].T:
+    vectors.append(b.duplicate())
+    vectors[-1].setArray(column[low:high])
+A.setNearNullSpace(PETSc.NullSpace().create(vectors=vectors))
+ksp = PETSc.KSP().create()
+ksp.setOperators(A)
+ksp.setType("cg")
+kl.petsc.pc(ksp.getPC(), "multigrid")
+ksp.setTolerances(rtol=1e-12)
+ksp.solve(b, x)
+note("elasticity", x, ksp.getIterationNumber())
+ksp.destroy()
+
+# The bandit hears other clocks on each rank, and yet they choose alike.
+ksp = PETSc.KSP().create()
+auto = kl.petsc.ksp(ksp, "Auto", arms="cg+bjacobi,cg+ssor,gcrodr+jacobi,cg+none", share=1.0)
+ksp.setTolerances(rtol=1e-10)
+for seed in range(7):
+    P = kl.problems.darcy((16, 16), seed=seed)
+    A = kl.petsc.from_csr(P.A.tocsr())
+    b, x = A.createVecs()
+    low, high = b.getOwnershipRange()
+    b.setArray(P.b[low:high])
+    ksp.setOperators(A)
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0
+note("auto", x, ksp.getIterationNumber())
+pulls = [float(track.pulls) for track in auto.race.tracks.values()]
+means = [track.mean for track in auto.race.tracks.values()]
+every = kl.petsc.Ranks(comm).gather(np.array([*pulls, *means]))
+found["alike"], found["pulls"] = bool((every == every[0]).all()), pulls
+ksp.destroy()
 
 # More ranks than some levels have unknowns, and ranks that own nothing.
 tiny = kl.petsc.from_csr(kl.problems.poisson((3,)).A.tocsr())

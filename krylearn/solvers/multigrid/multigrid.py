@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.grid.box import neighbour
+from krylearn.petsc.library import in_petsc
 from krylearn.solvers.multigrid.aggregation import SmoothedAggregation
 from krylearn.solvers.multigrid.algebraic_multigrid import algebraic_multigrid
 from krylearn.solvers.multigrid.classical import ClassicalAMG
@@ -71,6 +72,8 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
         raise ValueError(
             f"coarsening must be 'auto' or one of {', '.join(_KINDS)}, not {coarsening!r}"
         )
+    if in_petsc(A):
+        A = _from_petsc(A)
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
@@ -85,6 +88,16 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
 
 # Whose options it takes: command lines list them.
 multigrid.hands_to = (GeometricMultigrid, SmoothedAggregation, ClassicalAMG)  # type: ignore[attr-defined]
+
+
+def _from_petsc(matrix: Any) -> Any:
+    """Return a matrix of PETSc as an operator on its DMDA, or as CSR where it has none."""
+    from krylearn.petsc.convert import grid_operator, to_csr
+
+    try:
+        return grid_operator(matrix)
+    except ValueError:
+        return to_csr(matrix)
 
 
 def _suited(A: Any, B: Any) -> tuple[str, str]:
@@ -115,7 +128,7 @@ def lattice_fails(A: Any) -> str:
         return "couplings are positive"
     if A.mask is not None and _thin(A.mask) > THIN:
         return "thin walls cross the grid"
-    if not A._constant and _jumps(-links.real) > RARE:
+    if not A._constant and share_of_jumps(-links.real) > RARE:
         return "coefficients jump from point to point"
     return ""
 
@@ -129,7 +142,7 @@ def _thin(mask: np.ndarray) -> float:
     return int((thin & solid).sum()) / max(1, int(solid.sum()))
 
 
-def _jumps(links: np.ndarray) -> float:
+def share_of_jumps(links: np.ndarray) -> float:
     """Return the share of points whose two links along an axis differ by a jump."""
     found = 0
     for axis, k in enumerate(links):
