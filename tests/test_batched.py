@@ -201,3 +201,17 @@ def test_vector_registers():
     assert np.array_equal(out[16:32], a)
     inverse = np.where(a[:8] > 0, 1 / np.where(a[:8] > 0, a[:8], 1), 0)
     assert np.array_equal(out[32:], inverse.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(120,), (24, 24)])
+def test_an_answer_does_not_depend_on_how_others_are_coarsened(shape):
+    grid = Grid(shape, boundary=["periodic"] * len(shape))
+    rng = np.random.default_rng(2)
+    c = np.exp(rng.standard_normal(shape))
+    strong = [[c] * (len(shape) - 1) + [s * c] for s in (1.0, 2.0, 100.0, 1000.0)]
+    A = [GridOperator.diffusion(grid, s, 0.1) for s in strong]
+    b = rng.standard_normal((4, grid.size))
+    X, infos = kl.solve_batch(A, b)
+    assert all(info == 0 for info in infos)
+    for i in range(4):
+        assert np.array_equal(X[i], kl.solve_batch(A[i : i + 1], b[i])[0][0])

@@ -16,8 +16,8 @@ from krylearn.kernels.multigrid import DOWN
 from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.colours import colours, solve_one
-from krylearn.solvers.multigrid.hierarchy import build, v_cycle
-from krylearn.solvers.multigrid.levels import Variable, pointwise
+from krylearn.solvers.multigrid.hierarchy import Pattern, build, pattern_of, v_cycle
+from krylearn.solvers.multigrid.levels import Variable, axes_of, pointwise, typical
 from krylearn.solvers.multigrid.packed import packed, rows_of
 from krylearn.solvers.relaxation.splitting import Workspace
 
@@ -121,16 +121,15 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
 
     if pre == 1 and colours(systems.grid) is not None:
         parallel_for(each, m, 1)
-    left = [i for i, info in enumerate(infos) if info is None]
+    alike = _alike(systems, [i for i, info in enumerate(infos) if info is None])
 
-    def groups(lo: int, hi: int) -> None:
-        for first in range(lo * LANES, min(hi * LANES, len(left)), LANES):
-            members = left[first : first + LANES]
-            solved = _solve_group(systems, members, X, rtol, atol, steps, int(pre))
+    def together(lo: int, hi: int) -> None:
+        for pattern, members in alike[lo:hi]:
+            solved = _solve_group(systems, members, pattern, X, rtol, atol, steps, int(pre))
             for i, info in zip(members, solved):
                 infos[i] = info
 
-    parallel_for(groups, -(-len(left) // LANES), 1)
+    parallel_for(together, len(alike), 1)
     share = (time.perf_counter() - started) / max(m, 1)
     for info in infos:
         info.solve_seconds = max(0.0, share - info.setup_seconds)
@@ -186,6 +185,19 @@ class _Systems:
         return GridOperator.diffusion(self.grid, self.coefficients[i], dtype=float)
 
 
+def _alike(systems: _Systems, members: list[int]) -> list[tuple[Pattern, list[int]]]:
+    """Return groups of systems whose grids are coarsened alike, each by its own coefficients."""
+    found: dict[tuple, list[int]] = {}
+    for i in members:
+        A = systems.operator(i)
+        masked = A.mask is not None
+        axes = axes_of(A.grid, masked)
+        strength = [typical(np.abs(couplings)) for couplings in A._stack[1 : 1 + A.grid.ndim]]
+        found.setdefault((masked, pattern_of(axes, strength, COARSEST)), []).append(i)
+    return [(pattern, group[k : k + LANES]) for (_, pattern), group in found.items()
+            for k in range(0, len(group), LANES)]  # fmt: skip
+
+
 def _masked(operators: list[GridOperator]) -> Variable:
     """Return the finest level of operators of which some have masks."""
     shape = operators[0].grid.shape
@@ -203,8 +215,9 @@ def _masked(operators: list[GridOperator]) -> Variable:
 _double, _single = Workspace(), Workspace()
 
 
-def _solve_group(systems: _Systems, members: list[int], X: np.ndarray, rtol: float, atol: float,
-                 maxiter: int, sweeps: int) -> list[SolveInfo]:  # fmt: skip
+def _solve_group(systems: _Systems, members: list[int], pattern: Pattern, X: np.ndarray,
+                 rtol: float, atol: float, maxiter: int, sweeps: int
+                 ) -> list[SolveInfo]:  # fmt: skip
     started = time.perf_counter()
     grid, n, many = systems.grid, systems.grid.size, len(members)
     operators = [systems.operator(i) for i in members]
@@ -218,7 +231,7 @@ def _solve_group(systems: _Systems, members: list[int], X: np.ndarray, rtol: flo
             level: Any = packed(grid, rows, LANES, np.float32)
         else:
             level = _masked(operators)
-        h = build(level, np.dtype(np.float32), COARSEST)
+        h = build(level, np.dtype(np.float32), COARSEST, pattern=pattern)
     steps, factors = cycles.as_arrays(v_cycle(h, sweeps))
     places, coef = h.laid_out(steps[0, 0] == DOWN)
     f, u, t, d_ = _single.get(4, h.total, np.float32)

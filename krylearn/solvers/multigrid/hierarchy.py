@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,17 +75,45 @@ class Hierarchy:
         return int(self.places[-1, 0]) + max(int(window_length(5, geo)) for geo in self.geo)
 
 
-def coarser(level: Any, strong: float = STRONG) -> tuple[Any, list[Transfer | None]] | None:
-    """Return the next level and the transfers; None where no axis is left to coarsen."""
-    strength = level.strengths()
-    able = [axis.coarsens for axis in level.axes]
-    most = max((s for s, may in zip(strength, able) if may), default=0.0)
-    if not any(able):
+# For each level, which axes are coarsened.
+Pattern = tuple[tuple[bool, ...], ...]
+
+
+def strong_axes(axes: list[Axis], strength: Sequence[float], strong: float = STRONG
+                ) -> tuple[bool, ...]:  # fmt: skip
+    """Return which axes to coarsen: those that can be and are about as strong as any."""
+    most = max((s for s, axis in zip(strength, axes) if axis.coarsens), default=0.0)
+    return tuple(axis.coarsens and s >= strong * most for s, axis in zip(strength, axes))
+
+
+def pattern_of(axes: list[Axis], strength: Sequence[float], coarsest: int) -> Pattern:
+    """Return the axes to coarsen on all levels, from how strong they are on the finest.
+
+    Coarsening an axis takes a factor of 4 from its strength relative to the others.
+    """
+    found = []
+    strength = list(strength)
+    while np.prod([axis.n for axis in axes]) > coarsest and any(a.coarsens for a in axes):
+        chosen = strong_axes(axes, strength)
+        axes = [coarsen(a)[0] if c else a for a, c in zip(axes, chosen)]
+        strength = [s / 4 if c else s for s, c in zip(strength, chosen)]
+        found.append(chosen)
+    return tuple(found)
+
+
+def coarser(level: Any, strong: float = STRONG, chosen: tuple[bool, ...] | None = None
+            ) -> tuple[Any, list[Transfer | None]] | None:  # fmt: skip
+    """Return the next level and the transfers; None where no axis is left to coarsen.
+
+    `chosen` says which axes are coarsened, by default the strong ones.
+    """
+    if not any(axis.coarsens for axis in level.axes):
         return None
     axes: list[Axis] = []
     transfers: list[Transfer | None] = []
-    for axis, s, may in zip(level.axes, strength, able):
-        if may and s >= strong * most:
+    chosen = chosen or strong_axes(level.axes, level.strengths(), strong)
+    for axis, yes in zip(level.axes, chosen):
+        if yes:
             coarse, transfer = coarsen(axis)
             axes.append(coarse)
             transfers.append(transfer)
@@ -94,15 +123,15 @@ def coarser(level: Any, strong: float = STRONG) -> tuple[Any, list[Transfer | No
     return level.coarsen(axes, transfers), transfers
 
 
-def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float = STRONG
-          ) -> Hierarchy:  # fmt: skip
+def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float = STRONG,
+          pattern: Pattern | None = None) -> Hierarchy:  # fmt: skip
     """Return the hierarchy below the finest level, in a working precision."""
     packing = _Packing(dtype, level.lanes)
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
         more = None
         if np.prod(level.shape) > coarsest:
-            more = coarser(level, strong)
+            more = coarser(level, strong, pattern[len(packing.shapes)] if pattern else None)
         if more is not None:
             transfers = more[1]
         packing.add(level, transfers, None if more is None else more[0])

@@ -47,7 +47,7 @@ class Separable:
     def strengths(self) -> list[float]:
         """Return how strongly neighbours along each axis are coupled, but for a common factor."""
         return [
-            _typical(np.append(k, e)) / float(np.median(axis.width))
+            typical(np.append(k, e)) / float(np.median(axis.width))
             for k, e, axis in zip(self.links, self.ends, self.axes)
         ]  # fmt: skip
 
@@ -119,7 +119,7 @@ class Variable:
         strong = []
         for d, k in enumerate(self.links):
             ties = [self.sides[key].ravel() for key in self.sides if key[0] == d]
-            strong.append(_typical(np.concatenate([np.abs(k).ravel(), *ties])))
+            strong.append(typical(np.concatenate([np.abs(k).ravel(), *ties])))
         return strong
 
     def full_diagonal(self) -> np.ndarray:
@@ -182,7 +182,8 @@ def along(matrix: Any, values: np.ndarray, axis: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(product.reshape(shape), 0, axis))
 
 
-def _typical(values: np.ndarray) -> float:
+def typical(values: np.ndarray) -> float:
+    """Return the median of the positive values, 0 where there are none."""
     values = values[values > 0]
     return float(np.median(values)) if len(values) else 0.0
 
