@@ -298,6 +298,13 @@ class Solve:
         self.iterations += 1
         self.residuals.append(rnorm)
 
+    def count_products(self, rnorms: np.ndarray) -> None:
+        """Count iterations of one product and one application of M each."""
+        self.iterations += len(rnorms)
+        self.matvecs += len(rnorms)
+        self.precond_applies += 0 if self.M.identity else len(rnorms)
+        self.residuals.extend(rnorms.tolist())
+
     def step(self, rnorm: float) -> None:
         """Count one iteration that has updated `x`; show it to the user's callback."""
         self.count(rnorm)

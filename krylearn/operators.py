@@ -91,11 +91,10 @@ class CSROperator(Operator):
         return csr.apply_block(*self.arrays, X, out)
 
     def apply_rows(self, X, out):
-        # A large block costs more to transpose than a banded matrix to read again.
+        # A block costs more to transpose than the matrix, which stays in cache, to read again.
         if self.shape[0] >= CHUNK:
             return super().apply_rows(X, out)
-        out[:] = self.apply_block(np.ascontiguousarray(X.T), np.empty_like(X.T, order="C")).T
-        return out
+        return csr.apply_rows(*self.arrays, X, out)
 
     def adjoint(self, x, out):
         if self._adjoint is None:
@@ -205,6 +204,10 @@ class Preconditioner(LinearOperator):
     def observe(self, info: Any) -> None:
         """Learn from a solve that this preconditioner has served; most have nothing to learn."""
 
+    def in_kernels(self) -> Any:
+        """Return what compiled loops use in place of `apply`: a diagonal, `Sweeps`, or None."""
+        return None
+
     def _matvec(self, x):
         x = np.ascontiguousarray(x, dtype=self.dtype).reshape(-1)
         return self.apply(x, np.empty(self.shape[0], self.dtype))
@@ -238,6 +241,16 @@ class PreconditionerOperator(Operator):
     def adjoint(self, x, out):
         out[:] = self.wrapped.rmatvec(x)
         return out
+
+
+def kernel_form(M: Operator) -> Any:
+    """Return what compiled loops use in place of ``M.apply``; None where they must call that."""
+    if not isinstance(M, PreconditionerOperator) or "apply" in vars(M.wrapped):
+        return None
+    wrapped = M.wrapped
+    # A subclass with an `apply` of its own has not said what it is to kernels.
+    owner = next(c for c in type(wrapped).__mro__ if "in_kernels" in vars(c))
+    return wrapped.in_kernels() if type(wrapped).apply is vars(owner).get("apply") else None
 
 
 def unsigned_indices(A: Any) -> tuple[np.ndarray, np.ndarray]:

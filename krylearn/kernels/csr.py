@@ -54,6 +54,12 @@ def _apply_block(lo, hi, indptr, indices, data, X, Y):
                 Y[i, c] += a * X[j, c]
 
 
+@jit
+def _apply_rows(lo, hi, indptr, indices, data, X, Y):
+    for k in range(lo, hi):
+        _apply(0, Y.shape[1], indptr, indices, data, X[k], Y[k])
+
+
 def apply(indptr, indices, data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Do ``y = A @ x``; return y."""
     parallel_for(_apply, y.shape[0], GRAIN, indptr, indices, data, x, y)
@@ -68,6 +74,13 @@ def apply_dot(indptr, indices, data, x: np.ndarray, y: np.ndarray) -> Any:
 def apply_block(indptr, indices, data, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """Do ``Y = A @ X`` for (n, k) blocks in C order; return Y."""
     parallel_for(_apply_block, Y.shape[0], GRAIN, indptr, indices, data, X, Y)
+    return Y
+
+
+def apply_rows(indptr, indices, data, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """Do ``Y[k] = A @ X[k]`` for vectors by rows, each on one thread; return Y."""
+    grain = -(-4 * GRAIN // Y.shape[1])
+    parallel_for(_apply_rows, Y.shape[0], grain, indptr, indices, data, X, Y)
     return Y
 
 

@@ -25,6 +25,16 @@ class Part(NamedTuple):
     values: np.ndarray
 
 
+class Sweeps(NamedTuple):
+    """The arguments of `solve`, which always goes forwards."""
+
+    plan: Schedule
+    lower: Part
+    upper: Part
+    scale: np.ndarray
+    backward: bool
+
+
 @jit
 def _count_parts(lo, hi, indptr, indices, rows, position, lower, upper):
     one = np.uint64(1)

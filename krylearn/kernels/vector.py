@@ -7,13 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from krylearn.kernels.parallel import (
-    everywhere,
-    jit,
-    over_ranks,
-    parallel_for,
-    parallel_sum,
-)
+from krylearn.kernels.parallel import jit, over_ranks, parallel_for, parallel_sum
 
 # Elements a chunk of a reduction. Fixed, so that a sum never depends on the number of threads.
 CHUNK = 65536
@@ -293,35 +287,7 @@ def orthogonalise(V: np.ndarray, j: int, w: np.ndarray) -> tuple[np.ndarray, flo
     return h, after
 
 
-# Products of small matrices with bases go to BLAS in pieces of so many multiplications that its
-# threads stay asleep: they take longer to wake up than the work takes, and then get in the way of
-# ours. Nor does the result depend on their number.
-_PIECE = 2**18
-
-
-def transform(P: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Return ``P @ V``, the rows that a small matrix makes of a basis, in V's precision."""
-    P = np.ascontiguousarray(P, dtype=V.dtype)
-    out = np.empty((P.shape[0], V.shape[1]), V.dtype)
-    for columns in _pieces(V.shape[1], P.size):
-        np.matmul(P, V[:, columns], out=out[:, columns])
-    return out
-
-
-def gram(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
-    """Return the inner products ``conj(X) @ Y.T`` of the rows of two bases."""
-    total = np.zeros((X.shape[0], Y.shape[0]), X.dtype)
-    for columns in _pieces(X.shape[1], total.size):
-        total += np.conj(X[:, columns]) @ Y[:, columns].T
-    return everywhere(total)
-
-
 def all_finite(X: np.ndarray) -> bool:
     """Return whether an array, all parts of it, holds neither NaN nor Inf."""
     finite, ranks = bool(np.all(np.isfinite(X))), over_ranks()
     return finite if ranks is None else not ranks.max(float(not finite))
-
-
-def _pieces(n: int, size: int) -> list[slice]:
-    width = max(_PIECE // max(size, 1), 1)
-    return [slice(start, start + width) for start in range(0, n, width)]

@@ -111,6 +111,9 @@ class IC0(SplittingPreconditioner):
         """Write ``inv(L D L^H) @ r`` into `out`."""
         return triangular.solve(self._plan, *self._parts, self._scale, r, out)
 
+    def in_kernels(self):
+        return triangular.Sweeps(self._plan, *self._parts, self._scale, True)
+
 
 def _unit(d):
     """Return a power of two by which to multiply, lest squares of entries over- or underflow."""

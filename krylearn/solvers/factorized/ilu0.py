@@ -84,6 +84,9 @@ class ILU0(SplittingPreconditioner):
         """Write ``inv(L U) @ r`` into `out`."""
         return triangular.solve(self._plan, *self._parts, self._scale, r, out)
 
+    def in_kernels(self):
+        return triangular.Sweeps(self._plan, *self._parts, self._scale, True)
+
 
 def ilu0(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None,
          order="natural"):  # fmt: skip

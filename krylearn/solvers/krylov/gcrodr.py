@@ -7,15 +7,16 @@ import math
 import numpy as np
 
 from krylearn.interface import Reason, Solve, solve_with
-from krylearn.kernels.dense import rotate, solve_upper
-from krylearn.kernels.vector import combine, dot, gram, orthogonalise, scale, transform
-from krylearn.operators import matrix_like
+from krylearn.kernels.arnoldi import Steps
+from krylearn.kernels.dense import harmonic_matrix, harmonic_vectors, rotate, solve_upper
+from krylearn.kernels.tall import gram, recombine, row_norms, transform
+from krylearn.kernels.vector import combine, dot, orthogonalise, scale
+from krylearn.operators import CSROperator, kernel_form, matrix_like
 from krylearn.solvers.krylov.recycle import RecycleSpace, held_columns
 from krylearn.solvers.krylov.subspace import (
     accurate,
     dominant_subspace,
     orthonormalise,
-    row_norms,
 )
 
 
@@ -96,7 +97,7 @@ def gcrodr(A, b, x0=None, *, rtol=1e-5, atol=0.0, restart=40, k=20, maxiter=None
 
 
 def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -> None:
-    basis = _Basis(s, m, k)
+    basis = _Basis(s, m, k, space)
     while s.unsolved():
         if basis.j:
             basis.refresh()
@@ -104,7 +105,7 @@ def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -
             basis.adopt(space.take(s.n, s.dtype, k))
         rnorm = basis.begin()
         while basis.has_room() and s.running(rnorm):
-            rnorm = basis.extend(rnorm)
+            rnorm = basis.advance(rnorm, 1 if notify == "pr_norm" and s.callback else m)
             if notify == "pr_norm":
                 s.call_back(rnorm / s.bnorm)
         basis.correct()
@@ -113,6 +114,8 @@ def _gcrodr(s: Solve, m: int, k: int, space: RecycleSpace | None, notify: str) -
     if space is not None and basis.j:
         basis.refresh(images=False)
         space.keep(basis.U)
+    if space is not None:
+        space.give_back(basis.work)
 
 
 class _Basis:
@@ -124,14 +127,18 @@ class _Basis:
     ``G = [I B; 0 H]``, where H is upper Hessenberg; the QR factors of H are kept up to date.
     """
 
-    def __init__(self, s: Solve, m: int, k: int) -> None:
+    def __init__(self, s: Solve, m: int, k: int, space: RecycleSpace | None = None) -> None:
         self.s, self.k = s, k
         # No more vectors than the solve can use; memory that is never written is never held.
         self.m = max(k + 1, min(m, s.unknowns + 1, s.maxiter + k))
         wide = accurate(s.dtype)
-        self.W = s.empty(self.m + 1, s.n)
-        self.Z = None if s.M.identity else s.empty(self.m, s.n)
-        self.U = s.empty(0, s.n)
+        sizes = {"W": self.m + 1, "U": k, "V": k} | ({} if s.M.identity else {"Z": self.m})
+        self.work = {
+            name: s.empty(rows, s.n) if space is None else space.borrow(name, (rows, s.n), s.dtype)
+            for name, rows in sizes.items()
+        }
+        self.W, self.Z = self.work["W"], self.work.get("Z")
+        self.U, self.stores = self.W[:0], [self.work["U"], self.work["V"]]
         self.G = np.zeros((self.m, self.m + 1), wide)  # G[i] is column i
         self.H = np.zeros((self.m, self.m + 1), wide)  # triangular factor, H[i] is column i
         self.cs, self.sn = np.zeros(self.m), np.zeros(self.m, wide)
@@ -139,15 +146,27 @@ class _Basis:
         self.kept = self.j = 0
         self.closed = False
         self.eps = float(np.finfo(s.dtype).eps)
+        self.steps = self._compiled()
+
+    def _compiled(self) -> Steps | None:
+        """Return what makes many steps at once, where A and M are known to kernels."""
+        s, A = self.s, self.s.A
+        M = None if s.M.identity else kernel_form(s.M)
+        if not isinstance(A, CSROperator) or not Steps.suit(s.dtype, s.n):
+            return None
+        if M is None and not s.M.identity:
+            return None
+        return Steps(A.arrays, M, self.W, self.Z, self.G, self.H, self.cs, self.sn, self.g)
 
     def adopt(self, U: np.ndarray) -> None:
         """Take over vectors from another system: ``C = A U``, orthonormalised; dependents go."""
         if len(U):
-            C, F, rows = orthonormalise(self.s.matvecs_of(U, np.empty_like(U)))
-            self.kept = len(C)
-            self.W[: self.kept] = C
-            self.U = transform(F, U[rows])
-            self.s.extra["recycled"] = self.kept
+            images = self.s.matvecs_of(U, self.stores[1][: len(U)])
+            C, F, rows = orthonormalise(images, out=self.W)
+            whole = np.zeros((len(C), len(U)), F.dtype)
+            whole[:, rows] = F
+            self.U = transform(whole, U, self.stores[0])
+            self.kept = self.s.extra["recycled"] = len(C)
 
     def begin(self) -> float:
         """Solve in the span of U, start a Krylov space from what is left of r; return its norm."""
@@ -159,11 +178,25 @@ class _Basis:
             combine(self.U, c, s.x)
         if rnorm > 0:
             scale(1.0 / rnorm, s.r, self.W[self.kept])
+        if self.steps is not None:
+            self.steps.begin(self.kept + 1)
         self.g[0] = rnorm
         return rnorm
 
     def has_room(self) -> bool:
         return not self.closed and self.kept + self.j < self.m
+
+    def advance(self, rnorm: float, most: int) -> float:
+        """Make up to `most` steps; return the new residual norm."""
+        s, last = self.s, self.kept + self.j
+        if self.steps is not None:
+            count = min(most, self.m - last, s.maxiter - s.iterations)
+            norms = self.steps(last, count, self.kept, s.tolerance)
+            if len(norms):
+                self.j += len(norms)
+                s.count_products(norms)
+                return float(norms[-1])
+        return self.extend(rnorm)
 
     def extend(self, rnorm: float) -> float:
         """Make one step of Arnoldi's process, orthogonal to C; return the new residual norm."""
@@ -210,52 +243,49 @@ class _Basis:
         smooth. `images` False leaves C behind.
         """
         kept, j = self.kept, self.j
-        total = kept + j
-        W, Z = self.W[: total + 1], self.W[kept:total] if self.Z is None else self.Z[:j]
-        G = self.G[:total, : total + 1].T.copy()
-        G[:kept, :kept] = G[kept:, :kept] = 0.0
+        W, Z = self.W[: kept + j + 1], self.Z
+        Z = W[kept : kept + j] if Z is None else Z[:j]
         unit = 1.0 / row_norms(self.U)
-        G[np.arange(kept), np.arange(kept)] = unit
-        S = np.zeros_like(G)
-        S[np.arange(kept, total), np.arange(kept, total)] = 1.0
-        if kept:
-            S[:, :kept] = gram(W, self.U) * unit
-            if self.Z is not None:
-                S[:, :kept] *= _multiple(Z, W[kept:total])
-        found = _harmonic(G, S, self.k)
+        known = not kept or self.Z is None
+        along = gram(W, self.U) * unit * (1.0 if known else _multiple(Z, W[kept : kept + j]))
+        found = self._harmonic(unit, along)
         if found is None:
             return  # as it was
         Y, P = found
         P[:kept] *= unit[:, None]
-        self.U = _joined(P, self.U, Z)
-        self.kept = len(self.U)
+        # U goes to and fro between two arrays; those that are left behind are new.
+        self.stores.reverse()
         if images:
-            self.W[: self.kept] = transform(Y.T, W)
+            self.U = recombine(P.T, self.U, Z, Y.T, W, self.stores[0])
+        else:
+            self.U = recombine(P.T, self.U, Z)
+        self.kept = len(self.U)
+
+    def _harmonic(self, unit: np.ndarray, along: np.ndarray,
+                  ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Return Y with orthonormal columns and P with ``G P = Y``, or None where G is singular.
+
+        `unit` are the entries of G at U, `along` the columns of S there.
+        """
+        kept, j = self.kept, self.j
+        total = kept + j
+        S = np.zeros((total + 1, total), self.G.dtype)
+        S[:, :kept] = along
+        S[np.arange(kept, total), np.arange(kept, total)] = 1.0
+        R, E = np.empty((2, total, total), S.dtype)
+        harmonic_matrix(kept, j, unit, self.G, self.H, self.cs, self.sn, S, R, E)
+        diagonal = np.abs(np.diag(R))
+        if not diagonal.min() > np.finfo(R.dtype).eps * diagonal.max() or not np.isfinite(E).all():
+            return None
+        T = dominant_subspace(E, self.k)
+        if T is None:
+            return None
+        Y, P = np.empty((total + 1, T.shape[1]), T.dtype), np.empty(T.shape, T.dtype)
+        harmonic_vectors(kept, j, self.cs, self.sn, R, np.ascontiguousarray(T), Y, P)
+        return Y, P
 
 
 def _multiple(Z: np.ndarray, V: np.ndarray) -> complex:
-    """Return the number by which to multiply Z to come nearest to V."""
-    pairs = [(dot(z, v), dot(z, z).real) for z, v in zip(Z, V)]
-    along, square = np.sum(pairs, axis=0)
-    return along / square
-
-
-def _joined(P: np.ndarray, U: np.ndarray, Z: np.ndarray) -> np.ndarray:
-    """Return ``P^T [U Z]`` for bases with one vector a row."""
-    new = transform(P[len(U) :].T, Z)
-    if len(U):
-        new += transform(P[: len(U)].T, U)
-    return new
-
-
-def _harmonic(G: np.ndarray, S: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return Y with orthonormal columns and P with ``G P = Y``, or None where G is singular."""
-    if not (np.all(np.isfinite(G)) and np.all(np.isfinite(S))):
-        return None
-    Q, R = np.linalg.qr(G)
-    diagonal = np.abs(np.diag(R))
-    if not diagonal.min() > np.finfo(R.dtype).eps * diagonal.max():
-        return None
-    inverse = solve_upper(R, np.eye(len(R), dtype=R.dtype))
-    t = dominant_subspace(Q.conj().T @ S @ inverse, k)
-    return None if t is None else (Q @ t, inverse @ t)
+    """Return the number by which to multiply Z to come nearest to V, judged by a few rows."""
+    Z, V = Z[:4], V[:4]
+    return dot(Z.ravel(), V.ravel()) / dot(Z.ravel(), Z.ravel()).real

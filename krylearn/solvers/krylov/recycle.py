@@ -57,6 +57,23 @@ class RecycleSpace:
     def clear(self) -> None:
         """Forget all vectors."""
         self.vectors: np.ndarray | None = None
+        self._work: dict[str, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"vectors": self.vectors, "_work": {}}
+
+    def borrow(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return a work array of arbitrary contents: that of the solve before, where it fits.
+
+        Memory that is new to the process costs a small solve as much as its arithmetic.
+        """
+        held = self._work.pop(name, None)
+        fits = held is not None and held.shape == shape and held.dtype == dtype
+        return held if fits else np.empty(shape, dtype)  # type: ignore[return-value]
+
+    def give_back(self, arrays: dict[str, np.ndarray]) -> None:
+        """Keep work arrays that are no longer in use."""
+        self._work.update(arrays)
 
     def __len__(self) -> int:
         return 0 if self.vectors is None else self.vectors.shape[0]
@@ -71,7 +88,7 @@ class RecycleSpace:
         return f"<RecycleSpace of {k} vectors, n = {n}>"
 
     def take(self, n: int, dtype: Any, most: int) -> np.ndarray:
-        """Return up to `most` vectors in a solve's precision, in a new array.
+        """Return up to `most` vectors in a solve's precision, not to be changed.
 
         Raises
         ------
@@ -129,4 +146,4 @@ def _converted(vectors: np.ndarray, dtype: Any) -> np.ndarray:
     if vectors.dtype.kind == "c" and np.dtype(dtype).kind != "c":
         # Real and imaginary parts span what a complex vector and its conjugate do.
         vectors = np.stack([vectors.real, vectors.imag], axis=1).reshape(-1, vectors.shape[1])
-    return np.array(vectors, dtype=dtype, order="C")
+    return np.asarray(vectors, dtype=dtype, order="C")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from krylearn.interface import Reason, Solve, solve_with
-from krylearn.kernels.vector import axpby, axpy, combine, dot, dots, gram, norm, step, transform
+from krylearn.kernels.tall import gram, transform
+from krylearn.kernels.vector import axpby, axpy, combine, dot, dots, norm, step
 from krylearn.operators import matrix_like
 from krylearn.solvers.krylov.recycle import RecycleSpace, held_columns
 from krylearn.solvers.krylov.subspace import accurate, conjugate_rows

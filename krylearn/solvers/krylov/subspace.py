@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg.lapack import get_lapack_funcs
 
 from krylearn.kernels.dense import solve_upper
-from krylearn.kernels.vector import gram, norm, transform
+from krylearn.kernels.tall import gram, row_norms, transform
 
 
 def accurate(dtype: np.dtype) -> np.dtype:
@@ -14,12 +17,7 @@ def accurate(dtype: np.dtype) -> np.dtype:
     return np.result_type(dtype, np.float64)
 
 
-def row_norms(X: np.ndarray) -> np.ndarray:
-    """Return the Euclidean norms of the rows."""
-    return np.array([float(norm(x)) for x in X])
-
-
-def orthonormalise(X: np.ndarray, drop: float | None = None
+def orthonormalise(X: np.ndarray, drop: float | None = None, out: np.ndarray | None = None,
                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Orthonormalise rows by a rank-revealing Cholesky QR, which drops dependent ones.
 
@@ -29,6 +27,8 @@ def orthonormalise(X: np.ndarray, drop: float | None = None
     drop : float, optional
         A row is dropped where less than this share of it is left by the rows before it; ten roots
         of the rounding error by default, the least that the normal equations can tell from zero.
+    out : (k, n) array, optional
+        Receives Q in its first rows.
 
     Returns
     -------
@@ -43,29 +43,43 @@ def orthonormalise(X: np.ndarray, drop: float | None = None
     Stability of Numerical Algorithms, section 10.3 (pivoted Cholesky).
     """
     wide = accurate(X.dtype)
-    eps = float(np.finfo(X.dtype).eps)
+    limits = np.finfo(X.dtype)
+    eps = float(limits.eps)
     drop = 10 * eps**0.5 if drop is None else drop
     size = row_norms(X)
     with np.errstate(all="ignore"):
         usable = np.flatnonzero((size > 0) & np.isfinite(size))
     if not len(usable):
         return X[:0].copy(), np.zeros((0, 0), wide), usable
-    Q = X[usable] / size[usable, None].astype(size.dtype if X.dtype.itemsize > 8 else X.dtype)
-    inner = gram(Q, Q).astype(wide)
-    pstrf = get_lapack_funcs("pstrf", (inner,))
-    R, pivots, rank, _ = pstrf(inner, lower=0, tol=drop**2)
+    size = size[usable]
+    rows, unit = (X if len(usable) == len(X) else X[usable]), 1 / size
+    extreme = size.min() < float(limits.tiny) ** 0.25 or size.max() > float(limits.max) ** 0.25
+    if extreme:  # inner products would over- or underflow
+        rows = rows / size[:, None].astype(X.real.dtype)
+        unit = np.ones(len(rows))
+    inner = gram(rows, rows).astype(wide) * np.outer(unit, unit)
+    R, pivots, rank, _ = _lapack("pstrf", wide)(inner, lower=0, tol=drop**2)
     kept = pivots[:rank] - 1
-    Q, F = Q[kept], np.diag(1 / size[usable[kept]]).astype(wide)
     R = np.triu(R[:rank, :rank])
-    for _ in range(3):
-        # Rows: X = R^T Q, so that Q is inv(R)^T times X.
-        step = solve_upper(R, np.eye(rank, dtype=wide)).T
-        Q, F = transform(step, Q), step @ F
+    # Rows: X = R^T Q, so that Q is inv(R)^T times X.
+    F = np.zeros((rank, len(rows)), wide)
+    F[:, kept] = solve_upper(R, np.eye(rank, dtype=wide)).T * unit[kept]
+    Q = transform(F, rows, out)
+    for _ in range(2):
         inner = gram(Q, Q).astype(wide)
         if np.abs(inner - np.eye(rank)).max() <= 10 * rank * eps:
             break
         R = np.linalg.cholesky(inner).conj().T
-    return Q, F, usable[kept]
+        step = solve_upper(R, np.eye(rank, dtype=wide)).T
+        Q[:], F = transform(step, Q), step @ F
+    if extreme:
+        F = F / size
+    return Q, F[:, kept], usable[kept]
+
+
+@functools.cache
+def _lapack(name: str, dtype: np.dtype) -> Callable:
+    return get_lapack_funcs(name, dtype=dtype)
 
 
 def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
@@ -77,8 +91,7 @@ def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
     s = E.shape[0]
     if s <= k:
         return np.eye(s, dtype=E.dtype)
-    gees, trsen = get_lapack_funcs(("gees", "trsen"), (E,))
-    found = gees(lambda *_: None, E)
+    found = _lapack("gees", E.dtype)(lambda *_: None, E)
     T, Z, failed = found[0], found[-3], found[-1]
     if failed:
         return None
@@ -97,7 +110,7 @@ def dominant_subspace(E: np.ndarray, k: int) -> np.ndarray | None:
     count = int(chosen.sum())
     if count == 0:
         return None
-    found = trsen(chosen, T, Z, job="N", lwork=s)
+    found = _lapack("trsen", E.dtype)(chosen, T, Z, job="N", lwork=s)
     return None if found[-1] < 0 else found[1][:, :count]
 
 
@@ -115,8 +128,7 @@ def conjugate_rows(G: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 0), wide), usable
     unit = 1 / np.sqrt(size[usable])
     inner = G[np.ix_(usable, usable)] * np.outer(unit, unit)
-    pstrf = get_lapack_funcs("pstrf", (inner,))
-    R, pivots, rank, _ = pstrf(inner, lower=0, tol=100 * eps)
+    R, pivots, rank, _ = _lapack("pstrf", wide)(inner, lower=0, tol=100 * eps)
     kept = pivots[:rank] - 1
     # Rows: W = conj(inv(R))^... of U: U = R^T W.
     F = solve_upper(np.triu(R[:rank, :rank]), np.eye(rank, dtype=wide)).T

@@ -67,6 +67,9 @@ class Jacobi(SplittingPreconditioner):
         """Write ``omega * inv(D) @ r`` into `out`."""
         return times(self._scale, r, out)
 
+    def in_kernels(self):
+        return self._scale
+
     def to(self, device: str):
         """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies."""
         from krylearn.cuda.preconditioners import moved

@@ -311,6 +311,12 @@ class Sweeps(SplittingPreconditioner):
 
         return moved(self, device)
 
+    def in_kernels(self):
+        if self.sweeps > 1 or self.direction == "backward":
+            return None
+        both = self.direction == "symmetric"
+        return triangular.Sweeps(self._plan, *self._parts, self._first, both)
+
     def sweep(self, b, x):
         """Sweep once over `x` in place; return the norm of the residuals met in passing."""
         assert self._parts is not None
