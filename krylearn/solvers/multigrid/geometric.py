@@ -124,8 +124,11 @@ class GeometricMultigrid(Preconditioner):
         lines = self.smoother == "line"
         if lines and any(A.grid.periodic):
             raise ValueError(f"{self.name}: lines must not close on themselves; use red_black")
-        level = _finest(A, self.working, separated=not lines)
-        self._hierarchy = build(level, self.working, strong=0.0 if lines else STRONG)
+        # Nothing but `build` holds the finest level, so that it is gone once it is packed.
+        self._hierarchy = build(
+            _finest(A, self.working, separated=not lines), self.working,
+            strong=0.0 if lines else STRONG, fused=self._plain,
+        )  # fmt: skip
         self._schedule()
 
     def update(self, A):
@@ -161,7 +164,7 @@ class GeometricMultigrid(Preconditioner):
         """Write the cycle down: steps on large levels one by one, runs of steps on small ones."""
         h = self._hierarchy
         count = len(h.shapes)
-        if self.cycle == "V" and self.smoother == "red_black" and self.pre == self.post == 1:
+        if self._plain:
             listed = v_cycle(h, 1)
         else:
             listed = self._listed()
@@ -183,6 +186,11 @@ class GeometricMultigrid(Preconditioner):
             self._parts.append(entry)
         if small:
             self._parts.append(cycles.as_arrays(small))
+
+    @property
+    def _plain(self) -> bool:
+        """Whether it is V(1, 1) with red-black sweeps, whose halves may be fused."""
+        return (self.cycle, self.smoother, self.pre, self.post) == ("V", "red_black", 1, 1)
 
     def _listed(self) -> list:
         count = len(self._hierarchy.shapes)

@@ -65,7 +65,8 @@ class Hierarchy:
         if not (fused and self.variable):
             return self.places, self.coef
         if self._windows is None:
-            self._windows = _for_windows(self.coef, self.geo, self.places)
+            levels = [self.coef[a:b] for a, b in self.places[:-1, 2:].astype(int)]
+            self._windows = _for_windows(levels, self.geo, self.places)
             self._coef = None
         return self._windows
 
@@ -124,8 +125,11 @@ def coarser(level: Any, strong: float = STRONG, chosen: tuple[bool, ...] | None 
 
 
 def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float = STRONG,
-          pattern: Pattern | None = None) -> Hierarchy:  # fmt: skip
-    """Return the hierarchy below the finest level, in a working precision."""
+          pattern: Pattern | None = None, fused: bool = False) -> Hierarchy:  # fmt: skip
+    """Return the hierarchy below the finest level, in a working precision.
+
+    That of a `fused` cycle keeps coefficients as its windows want them from the start.
+    """
     packing = _Packing(dtype, level.lanes)
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
@@ -136,20 +140,20 @@ def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float =
             transfers = more[1]
         packing.add(level, transfers, None if more is None else more[0])
         if more is None:
-            return packing.finish(level)
+            return packing.finish(level, fused)
         level = more[0]
 
 
-def _for_windows(coef: np.ndarray, geos: np.ndarray, places: np.ndarray
+def _for_windows(levels: list[np.ndarray], geos: np.ndarray, places: np.ndarray
                  ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return places and coefficients of all levels as windows want them."""
-    levels = [coef[a:b] for a, b in places[:-1, 2:].astype(int)]
+    """Return places and coefficients of all levels as windows want them; use the levels up."""
     lines = [len(level) // int(geo[2]) for level, geo in zip(levels, geos)]
     length = [int(coefficient_length(geo)) for geo in geos]
     ends = np.cumsum([0] + [a * b for a, b in zip(lines, length)])
-    out, places = np.empty(ends[-1], coef.dtype), places.copy()
-    for row, level, geo, count, first, last in zip(places, levels, geos, lines, ends, ends[1:]):
+    out, places = np.empty(ends[-1], levels[0].dtype), places.copy()
+    for row, geo, count, first, last in zip(places, geos, lines, ends, ends[1:]):
         row[2:] = first, last
+        level = levels.pop(0)
         # Groups of lanes are shared among threads already, and a thread must not wait for its own.
         grain = max(1, 16384 // int(geo[2])) if geo[kernels.LANES] == 1 else count
         parallel_for(lay_out, count, grain, geo, level, out[first:last])
@@ -267,7 +271,7 @@ class _Packing:
         self.coef.append(rows.ravel())
         self.lengths[2] += rows.size
 
-    def finish(self, coarsest: Any) -> Hierarchy:
+    def finish(self, coarsest: Any, fused: bool = False) -> Hierarchy:
         """Return the hierarchy."""
         count = len(self.starts)
         places = np.zeros((count + 1, 4), np.uint64)
@@ -276,12 +280,17 @@ class _Packing:
             row[:] = at, at + n, first, last
             at += n
         places[count, :2] = at
-        empty = [np.zeros(1, self.dtype)]
+        geo, coef, windows = np.array(self.geo), None, None
+        dense = _pseudo_inverse(coarsest, self.scale, self.dtype)
+        wraps = geo[:, kernels.WRAPS : kernels.WRAPS + 3].any()
+        if fused and self.variable and count > 1 and not wraps:
+            windows = _for_windows(self.coef, geo, places)
+        else:
+            coef = np.concatenate(self.coef or [np.zeros(1, self.dtype)])
         return Hierarchy(
-            self.shapes, np.array(self.geo), places, np.concatenate(self.fp),
-            np.concatenate([*self.ip, np.zeros(1, np.int64)]),
-            np.concatenate(self.coef or empty), _pseudo_inverse(coarsest, self.scale, self.dtype),
-            self.scale, self.variable,
+            self.shapes, geo, places, np.concatenate(self.fp),
+            np.concatenate([*self.ip, np.zeros(1, np.int64)]), coef, dense, self.scale,
+            self.variable, windows,
         )  # fmt: skip
 
 
