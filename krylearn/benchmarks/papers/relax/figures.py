@@ -141,5 +141,6 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
             axis.set_title(name, fontsize=9)
             axis.legend(fontsize=6)
         axes[0, 0].set_ylabel("seconds, cumulated")
+        figure.tight_layout()
         save(figure, "auto")
     return paths
