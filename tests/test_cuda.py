@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from on_cuda import (
+    DEVICE,
+    SHAPE,
+    SIMULATED,
+    by_themselves,
+    close,
+    device,
+    grid_operator,
+    host,
+    random,
+    runs,
+    simulate,
+)
 
 import krylearn as kl
 from krylearn.cuda import arrays
 
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-
-
-def _has_device() -> bool:
-    try:
-        arrays.require_cuda()
-    except arrays.NoCUDA:
-        return False
-    return not SIMULATED
-
-
-DEVICE = _has_device()
-runs = pytest.mark.skipif(not (DEVICE or SIMULATED), reason="no CUDA device")
-SHAPE = (20, 24, 28) if DEVICE else (3, 2, 3)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's NaN and Inf
 DTYPES = ["f4", "f8", "c8", "c16"]
 
 
-@pytest.mark.skipif(DEVICE or SIMULATED, reason="the tests below run by themselves")
+@by_themselves
 def test_everything_under_the_simulator():
-    environment = dict(os.environ, NUMBA_ENABLE_CUDASIM="1")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                           str(Path(__file__))], env=environment, text=True, capture_output=True,
-                          timeout=600)  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    simulate(__file__)
 
 
 @pytest.mark.skipif(DEVICE or SIMULATED, reason="there is a device")
@@ -52,28 +42,6 @@ def test_without_cuda_the_message_says_what_is_missing():
         kl.solve(A, b, device="gpu")
     x, info = kl.solve(A, b, device="cpu")
     assert info == 0
-
-
-def random(rng, shape, dtype):
-    values = rng.standard_normal(shape)
-    if np.dtype(dtype).kind == "c":
-        values = values + 1j * rng.standard_normal(shape)
-    return values.astype(dtype)
-
-
-def host(x):
-    return x.cpu().numpy() if hasattr(x, "cpu") else arrays.download(x)
-
-
-def close(a, b, dtype):
-    eps = np.finfo(dtype).eps
-    # A sum of products with signs may be small by chance: n of them are about 5000 here.
-    return np.linalg.norm(np.asarray(a) - b) <= 100 * eps * max(np.linalg.norm(b), 100)
-
-
-def grid_operator(boundary="dirichlet", shape=SHAPE, dtype="f8", **more):
-    grid = kl.Grid(shape, boundary=boundary)
-    return kl.GridOperator.diffusion(grid, dtype=np.dtype(dtype), **more)
 
 
 def convection(dtype="f8"):
@@ -191,14 +159,15 @@ def test_stencils(name, dtype):
     if twin.fuses:
         r, p, x, new = (arrays.upload(v) for v in random(rng, (4, n), dtype))
         before = [host(v).copy() for v in (r, p, x)]
-        S = arrays.upload(np.array([0, 0.5, 2.0], np.float64 if dtype == "f4" else dtype))
-        sums = twin.direction(never_stops(), S, 1, 2, r, p, x, new)
+        S = arrays.upload(np.array([0, 1, -1, 0.5, 2.0], np.float64 if dtype == "f4" else dtype))
+        sums = twin.direction(never_stops(), S, 3, 4, r, p, x, new)
         q = before[0] + 2 * before[1]
         assert close(host(new), q, dtype) and close(host(x), before[2] + 0.5 * before[1], dtype)
         assert close(arrays.download(sums).sum(), np.vdot(q, dense @ q), dtype)
-        sums = twin.descend(never_stops(), S, 1, new, r)
+        low = arrays.empty(n, dtype)
+        sums = twin.descend(never_stops(), S, 3, new, r, 4, low)
         r_new = before[0] - 0.5 * (dense @ q)
-        assert close(host(r), r_new, dtype)
+        assert close(host(r), r_new, dtype) and close(host(low), 2 * r_new, dtype)
         assert close(arrays.download(sums).sum(), np.linalg.norm(r_new) ** 2, dtype)
 
 
@@ -222,6 +191,28 @@ def test_csr(n, density, dtype):
         assert close(arrays.download(sums).sum(), np.vdot(x, M @ x), dtype)
     assert close(host(twin.diagonal()), M.diagonal(), dtype)
     assert abs(twin.to("cpu") - M).max() == 0
+
+
+@runs
+@pytest.mark.parametrize("dtype", ["f4", "c16"])
+def test_diagonals(dtype):
+    from krylearn.cuda.operators import CudaCSR, CudaDiagonals, never_stops
+
+    M = convection().tocsr().astype(dtype)
+    M.data[3] = 0  # a hole
+    twin = CudaDiagonals.of(kl.to_cuda(M))
+    assert isinstance(twin, CudaDiagonals) and len(twin.offsets) == 7
+    n = M.shape[0]
+    x, out = random(np.random.default_rng(3), n, dtype), arrays.empty(n, dtype)
+    sums = twin.apply_dot(never_stops(), arrays.upload(x), out)
+    assert close(host(out), M @ x, dtype)
+    assert close(arrays.download(sums).sum(), np.vdot(x, M @ x), dtype)
+    assert close(host(twin.diagonal()), M.diagonal(), dtype)
+    assert abs(twin.to("cpu") - M).max() == 0
+    assert twin.astype("c16").dtype == np.complex128
+    scattered = sp.random_array((n, n), density=0.9 if n < 99 else 0.02, format="csr",
+                                rng=np.random.default_rng(4))  # fmt: skip
+    assert isinstance(CudaDiagonals.of(kl.to_cuda(scattered)), CudaCSR) or n < 27
 
 
 # -- methods -------------------------------------------------------------------------------------
@@ -490,8 +481,6 @@ def test_a_users_own_operator():
 
 
 # -- on a device only ----------------------------------------------------------------------------
-
-device = pytest.mark.skipif(not DEVICE, reason="no CUDA device")
 
 
 @device

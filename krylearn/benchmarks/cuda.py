@@ -135,7 +135,7 @@ def matrix_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
 
     import krylearn as kl
     from krylearn.cuda import arrays
-    from krylearn.cuda.operators import never_stops
+    from krylearn.cuda.operators import CudaCSR, never_stops
     from krylearn.cuda.solve import record
 
     grid_operator, stencil, b = _operator(side, "float64")
@@ -143,12 +143,18 @@ def matrix_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
     A, n = kl.to_cuda(matrix), side**3
     case = f"{side}^3 CSR float64"
     x, y = arrays.view(b), arrays.empty(n, np.float64)
-    A.apply(never_stops(), x, y)
-    time = milliseconds(record(lambda: A.apply(never_stops(), x, y), 10).replay) / 10
-    rate = (12 * matrix.nnz + 20 * n) / time * 1e3
-    product = {"case": case, "what": "product", "milliseconds": time, "bytes_per_second": rate,
-               "share_of_copy": rate / copy_rate}  # fmt: skip
-    rows = [product]
+    rows: list[dict[str, Any]] = []
+    parts = (matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data)
+    in_rows = CudaCSR(matrix.shape, *map(arrays.upload, parts))
+    forms = ((A, "product, by diagonals", 8 * 7 * n + 16 * n),
+             (in_rows, "product, in rows", 12 * matrix.nnz + 20 * n))  # fmt: skip
+    for B, what, bytes_ in forms:
+        work = functools.partial(B.apply, never_stops(), x, y)
+        work()
+        time = milliseconds(record(work, 10).replay) / 10
+        rate = bytes_ / time * 1e3
+        rows.append({"case": case, "what": what, "milliseconds": time, "bytes_per_second": rate,
+                     "share_of_copy": rate / copy_rate})  # fmt: skip
     methods: dict[str, Callable[..., Any]] = {"cg": kl.cg, "minres": kl.minres, "gmres": kl.gmres}
     for name, method in methods.items():
         def solve(most: int, method: Callable = method, name: str = name) -> Any:
@@ -162,14 +168,15 @@ def matrix_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
     if peer is not None:
         theirs, vector, peers = peer
         rows[0]["peer_milliseconds"] = milliseconds(lambda: theirs @ vector)
-        for entry, name in zip(rows[1:], methods):
+        rows[1]["peer_milliseconds"] = rows[0]["peer_milliseconds"]
+        for entry, name in zip(rows[2:], methods):
             more = {"restart": 20} if name == "gmres" else {}
             entry["peer_milliseconds"] = _an_iteration(functools.partial(peers[name], **more))
     yield from rows
     fused = _an_iteration(lambda most: kl.cg(stencil, b, rtol=1e-30, maxiter=most))
     yield {"case": f"{side}^3 stencil float64", "what": "cg iteration, CuPy's on CSR",
            "milliseconds": fused,
-           "peer_milliseconds": rows[1].get("peer_milliseconds")}  # fmt: skip
+           "peer_milliseconds": rows[2].get("peer_milliseconds")}  # fmt: skip
     whole: dict[str, Any] = {"case": f"{side}^3 to 1e-8", "what": "cg, whole solve"}
     whole["milliseconds"] = milliseconds(lambda: kl.cg(stencil, b, rtol=1e-8), 3)
     x, info = kl.cg(stencil, b, rtol=1e-8)
@@ -180,15 +187,73 @@ def matrix_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
     yield whole
 
 
-def poisson_rows(side: int) -> Iterator[dict[str, Any]]:
-    """Yield Poisson's equation to 1e-8 by fast transforms, set-up included."""
+def poisson_rows(side: int, copy_rate: float) -> Iterator[dict[str, Any]]:
+    """Yield Poisson's equation to 1e-8 by multigrid-CG, set-up included, and what it consists of.
+
+    The floor is what the vectors take that must pass through memory, at the rate of a copy: 64
+    bytes a point for an iteration of CG, 13 for each level's part of a cycle in single precision.
+    """
+    import krylearn as kl
+    from krylearn.cuda import arrays
+    from krylearn.cuda.operators import never_stops
+    from krylearn.cuda.solve import record
+
+    on_host, A, b = _operator(side, "float64")
+    n, case = side**3, f"{side}^3 to 1e-8"
+    cycle_bytes, bytes_ = 13 * n * 8 / 7, (64 + 13 * 8 / 7) * n
+
+    def solve() -> Any:
+        return kl.cg(kl.to_cuda(on_host), b, rtol=1e-8, M=kl.multigrid(on_host).to("cuda"))
+
+    x, info = solve()
+    time, true = milliseconds(solve), float((b - A.matvec(x)).norm() / b.norm())
+    floor = info.iterations * bytes_ / copy_rate * 1e3
+    yield {"case": case, "what": "cg with multigrid, set-up included", "milliseconds": time,
+           "iterations": info.iterations, "converged": info.converged, "residual": true,
+           "floor_milliseconds": floor, "share_of_copy": floor / time}  # fmt: skip
+    M = kl.multigrid(on_host).to("cuda").fresh()
+    time = _an_iteration(lambda most: kl.cg(A, b, rtol=1e-30, maxiter=most // 4, M=M)) * 4
+    yield {"case": case, "what": "cg iteration with multigrid", "milliseconds": time,
+           "bytes_per_second": bytes_ / time * 1e3,
+           "share_of_copy": bytes_ / time * 1e3 / copy_rate}  # fmt: skip
+    r, z = (arrays.empty(n, M.inside) for _ in range(2))
+    arrays.shared(r).copy_(b)
+    M.apply_inside(never_stops(), r, z)
+    time = milliseconds(record(lambda: M.apply_inside(never_stops(), r, z), 5).replay) / 5
+    yield {"case": case, "what": "a cycle, V(1,1), float32", "milliseconds": time,
+           "bytes_per_second": cycle_bytes / time * 1e3,
+           "share_of_copy": cycle_bytes / time * 1e3 / copy_rate}  # fmt: skip
+
+
+def kinds_rows(side: int) -> Iterator[dict[str, Any]]:
+    """Yield other cycles, coefficients and ways to the same solution, set-up not included."""
     import krylearn as kl
 
-    _, A, b = _operator(side, "float64")
-    time = milliseconds(lambda: kl.fast_poisson(A, b, rtol=1e-8), 3)
-    x, info = kl.fast_poisson(A, b, rtol=1e-8)
-    yield {"case": f"{side}^3 to 1e-8", "what": "fast_poisson, set-up included",
-           "milliseconds": time, "converged": info.converged}  # fmt: skip
+    on_host, A, b = _operator(side, "float64")
+    case = f"{side}^3 to 1e-8"
+
+    def row(what: str, A: Any, M: Any, case: str = case, b: Any = b) -> dict[str, Any]:
+        x, info = kl.cg(A, b, rtol=1e-8, M=M)
+        return {"case": case, "what": what, "iterations": info.iterations,
+                "converged": info.converged,
+                "milliseconds": milliseconds(lambda: kl.cg(A, b, rtol=1e-8, M=M), 3)}  # fmt: skip
+
+    for what, options in (("V(1,1)", {}), ("W(1,1)", {"cycle": "W"}),
+                          ("Chebyshev", {"smoother": "chebyshev"}),
+                          ("in double precision", {"precision": "double"})):  # fmt: skip
+        yield row(f"cg with multigrid, {what}", A, kl.GeometricMultigrid(on_host, **options).to(
+            "cuda"))  # fmt: skip
+    grid, shape = kl.Grid((side,) * 3), (side,) * 3
+    noise = np.random.default_rng(0).standard_normal(shape)
+    varied = kl.GridOperator.diffusion(grid, coefficient=np.exp(0.5 * noise))
+    yield row("cg with multigrid, variable coefficients", kl.to_cuda(varied),
+              kl.GeometricMultigrid(varied).to("cuda"))  # fmt: skip
+    periodic = kl.GridOperator.diffusion(kl.Grid(shape, boundary="periodic"), reaction=1.0)
+    yield row("cg with multigrid, periodic", kl.to_cuda(periodic),
+              kl.GeometricMultigrid(periodic).to("cuda"))  # fmt: skip
+    solve = functools.partial(kl.fast_poisson, A, b, rtol=1e-8)
+    yield {"case": case, "what": "fast_poisson, set-up included",
+           "milliseconds": milliseconds(solve, 3), "converged": solve()[1].converged}  # fmt: skip
 
 
 def multigrid_rows(side: int) -> Iterator[dict[str, Any]]:
@@ -241,7 +306,8 @@ def run(sides: tuple[int, ...] = (128, 256, 512), matrix_side: int = 256) -> dic
     rows += matrix_rows(matrix_side, facts["copy_bytes_per_second"])
     for side in sides[1:]:
         torch.cuda.empty_cache()
-        rows += poisson_rows(side)
+        rows += poisson_rows(side, facts["copy_bytes_per_second"])
+    rows += kinds_rows(sides[0])
     rows += multigrid_rows(matrix_side // 2)
     torch.cuda.empty_cache()
     rows += cuda_batched.rows(matrix_side // 2)

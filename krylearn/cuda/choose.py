@@ -9,8 +9,18 @@ import numpy as np
 from krylearn import choose, registry
 from krylearn.cuda import arrays
 from krylearn.cuda.arrays import download, empty, lies_on_cuda, shared, upload
-from krylearn.cuda.operators import CudaCSR, CudaDense, CudaGridOperator, never_stops, to_cuda
+from krylearn.cuda.operators import (
+    CudaCSR,
+    CudaDense,
+    CudaDiagonals,
+    CudaGridOperator,
+    never_stops,
+    to_cuda,
+)
 from krylearn.operators import matrix_like
+
+# Unknowns from which the set-up of fast transforms on the host takes longer than multigrid.
+TRANSFORMED = 2**18
 
 
 def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tuple[Any, Any]:
@@ -27,7 +37,8 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
     A = matrix_like(A)
     if x0 is not None and not isinstance(x0, str) and not lies_on_cuda(x0):
         x0 = to_cuda(x0)
-    if method == "auto" and isinstance(M, str) and M == "auto" and isinstance(A, CudaGridOperator):
+    ours = method == "auto" and isinstance(M, str) and M == "auto"
+    if ours and isinstance(A, CudaGridOperator) and A.shape[0] < TRANSFORMED:
         x, info = _on_a_box(A, b, x0, options)
         if info is not None and info.converged:
             return _to_host(x) if from_host else x, info
@@ -37,13 +48,7 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
         method = chosen
     label = method
     if isinstance(M, str) and M == "auto":
-        # A constant diagonal is no help, and the operator without M takes the fewest passes.
-        M = None
-        if isinstance(A, CudaCSR | CudaDense | CudaGridOperator):
-            d = download(A.diagonal())
-            varies = bool(np.ptp(np.abs(d)) > 0.01 * np.max(np.abs(d))) if len(d) else False
-            fits = np.all(d.real > 0) if method in ("cg", "minres") else np.all(d != 0)
-            M = "jacobi" if varies and fits else None
+        M = _suited(A, method)
     elif not (M is None or isinstance(M, str) or lies_on_cuda(M)):
         M = to_cuda(M)
     if isinstance(M, str):
@@ -71,6 +76,23 @@ def _on_a_box(A: Any, b: Any, x0: Any, options: dict[str, Any]) -> tuple[Any, An
     return x, info
 
 
+def _suited(A: Any, method: str) -> str | None:
+    """Return the name of the preconditioner that suits A and the method."""
+    from krylearn.solvers.multigrid.multigrid import lattice_fails
+
+    if isinstance(A, CudaGridOperator) and method in ("cg", "fcg"):
+        positive = bool(np.all(A.wrapped._stack[0].real > 0))
+        if positive and not lattice_fails(A.wrapped):
+            return "multigrid"
+    # A constant diagonal is no help, and the operator without M takes the fewest passes.
+    if not isinstance(A, CudaCSR | CudaDiagonals | CudaDense | CudaGridOperator):
+        return None
+    d = download(A.diagonal())
+    varies = bool(np.ptp(np.abs(d)) > 0.01 * np.max(np.abs(d))) if len(d) else False
+    fits = np.all(d.real > 0) if method in ("cg", "minres") else np.all(d != 0)
+    return "jacobi" if varies and fits else None
+
+
 def _rule(A: Any) -> tuple[str, str]:
     """Return a method and the reason for it."""
     n = A.shape[0]
@@ -80,7 +102,7 @@ def _rule(A: Any) -> tuple[str, str]:
         hermitian, told = A.symmetric, "is Hermitian"
     if not hermitian:
         return "gmres", f"A ({n} x {n}) is not Hermitian"
-    if isinstance(A, CudaCSR | CudaDense):
+    if isinstance(A, CudaCSR | CudaDiagonals | CudaDense):
         d = download(A.diagonal())
         if not np.all(d.real > 0):
             return "minres", f"A ({n} x {n}) {told} and is not definite"

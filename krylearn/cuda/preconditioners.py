@@ -143,7 +143,8 @@ def _largest(A: CudaOperator, scale: np.ndarray, steps: int = 12) -> float:
 
 _BY_NAME: dict[str, Any] = {"jacobi": jacobi, "chebyshev": chebyshev}
 
-_SET_UP_ON_HOST = ("fast_poisson", "classical_amg", "smoothed_aggregation")
+_SET_UP_ON_HOST = ("multigrid", "geometric_multigrid", "classical_amg", "smoothed_aggregation",
+                   "fast_poisson")  # fmt: skip
 _SWEEPS = ("gauss_seidel", "sor", "ssor")
 
 
@@ -184,6 +185,10 @@ def moved(M: Any, device: str) -> Any:
         from krylearn.cuda.fast_poisson import CudaFastPoisson
 
         return CudaFastPoisson(M)
+    if hasattr(M, "_hierarchy"):
+        from krylearn.cuda.geometric import CudaGeometricMultigrid
+
+        return CudaGeometricMultigrid(M)
     if hasattr(M, "levels"):
         from krylearn.cuda.multigrid import CudaMultigrid
 

@@ -24,8 +24,11 @@ from krylearn.interface import Reason, Solve, SolveInfo
 from krylearn.kernels.cuda import scalars, vector
 from krylearn.kernels.cuda.launch import COUNT, HEAD, RING, STOP, accumulator, blocks_for
 
-# Below this many unknowns a replay from Python costs as much as an iteration: record several.
-SMALL = 2**20
+# From this many unknowns on an iteration takes longer to do than to queue.
+LARGE = 2**22
+# What queueing the iterations of a graph may take: a replay from Python costs as much as a short
+# iteration, and so several are recorded.
+QUICK = 1e-3
 # Between two looks the device shall have work for some milliseconds.
 LOOK_SECONDS = 4e-3
 
@@ -56,6 +59,7 @@ class CudaSolve(Solve):
         self.S = upload(np.array([0, 1, -1] + [0] * (scalars.SLOTS - 3), accurate))
         self.sums, self.pair = zeros(blocks_for(n), accurate), zeros((2, blocks_for(n)), accurate)
         self._graphs: dict[Any, Any] = {}
+        self._units: dict[Any, int] = {}  # iterations in a graph
         self.like: Any = None
         self.watch: Callable[[], None] | None = None
         super().__init__(*arguments, **settings)
@@ -112,15 +116,20 @@ class CudaSolve(Solve):
         matvecs, preconds : int
             Products with A and M in an iteration.
         """
-        unit = period
-        if self.callback is None and self.n < SMALL and not arrays.simulated():
-            unit *= max(1, 8 // period)
+        unit = self._units.get(iterate, period)
         recorded = self.A.captures and self.M.captures and not arrays.simulated()
         seen, units = 0, 1
         while True:
             started = time.perf_counter()
             for _ in range(units):
                 self._run(iterate, unit, recorded)
+            if recorded and self.callback is None and iterate not in self._units:
+                spent = time.perf_counter() - started
+                if self.n >= LARGE:  # recorded while the device works
+                    self._run(iterate, unit, recorded)
+                elif spent < QUICK:
+                    unit = period * max(1, min(8 // period, int(QUICK / spent)))
+                self._units[iterate] = unit
             log = download(self.log)
             seconds = (time.perf_counter() - started) / units
             for k in range(seen, int(log[COUNT])):
@@ -141,6 +150,7 @@ class CudaSolve(Solve):
     def forget(self) -> None:
         """Let go of the graphs, which hold on to this solve and it to them."""
         self._graphs.clear()
+        self._units.clear()
         self.watch = None
 
     def _run(self, iterate: Callable[[], None], unit: int, recorded: bool) -> None:

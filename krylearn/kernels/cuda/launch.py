@@ -30,8 +30,15 @@ SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 # A simulated thread is a thread of Python: few of them, and sums of more terms each.
 THREADS = 4 if SIMULATED else 256
 BLOCKS = 2 if SIMULATED else 1024
+# Of a multiprocessor.
+REGISTERS = 65536
 if SIMULATED:
     simulator.repair()
+else:  # a kernel of one block is often what is wanted here
+    with contextlib.suppress(ImportError):
+        from numba.cuda.core import config as _settings
+
+        _settings.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # The head of a log: why the loop ended (0: it goes on), iterations; then the ring of norms.
 STOP, COUNT, HEAD, RING = 0, 1, 2, 254
 # Why a loop ended: what the host makes of it stands in the method's loop.
@@ -54,6 +61,11 @@ def jit(function: Callable) -> Callable:
 def with_registers(count: int) -> Callable[[Callable], Callable]:
     """Compile a kernel whose threads have so many registers, that more of them fit."""
     return functools.partial(_compile, max_registers=count)
+
+
+def jit_for(threads: int) -> Callable[[Callable], Callable]:
+    """Compile a kernel for blocks of so many threads, with registers enough for one at a time."""
+    return with_registers(min(255, REGISTERS // threads))
 
 
 def device(function: Callable) -> Callable:

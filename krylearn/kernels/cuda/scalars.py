@@ -33,7 +33,7 @@ from krylearn.kernels.cuda.launch import (
 # Slots of S, the scalars of a loop. The first three hold for all methods.
 ZERO, ONE, MINUS_ONE = 0, 1, 2
 # cg and fcg
-RZ, PQ, ALPHA, BETA, RR, USE_R = 3, 4, 5, 6, 7, 8
+RZ, PQ, ALPHA, BETA, RR, USE_R, SCALE, GAIN, FACTOR = 3, 4, 5, 6, 7, 8, 9, 10, 11
 # minres
 (M_BETA, M_LAST, M_HERE, M_ALPHA, M_CS, M_SN, M_DBAR, M_EPSILON, M_SIZE, M_PHIBAR, M_INVERSE,
  M_Z, M_W, M_W_LAST, M_PHI, M_BETA_LAST, M_OF_V, M_OF_R, M_ROOT) = range(3, 22)  # fmt: skip
@@ -43,8 +43,10 @@ RZ, PQ, ALPHA, BETA, RR, USE_R = 3, 4, 5, 6, 7, 8
 # chebyshev
 C_RHO, C_KEEP, C_GAIN = range(3, 6)
 # gmres
-G_AGAIN, G_BELOW, G_INVERSE, G_SIZE = range(3, 7)
+G_AGAIN, G_BELOW, G_INVERSE, G_SIZE, G_MEASURE, G_LOSS = range(3, 9)
 SLOTS = 24
+# What a projection may leave along the basis, in units of rounding: as on the CPU.
+MOST_LEFT = 256.0
 
 
 @jit
@@ -96,10 +98,10 @@ def cg_residual(log, control, S, plain, sums):
 
 
 @jit
-def cg_beta(log, S, sums):
+def cg_beta(log, S, factor, sums):
     if log[STOP] != 0.0:
         return
-    rz = total(sums).real
+    rz = total(sums).real * S[factor].real
     if cuda.threadIdx.x == 0:
         S[BETA] = rz / S[RZ]
         S[RZ] = rz
@@ -310,20 +312,46 @@ def _gather(log, S, wanted, sums, h):
 
 
 @jit
+def gmres_trust(log, S, eps, h, sums):
+    """Say whether to measure what a projection has left along the basis, a pass over memory.
+
+    It has left no more than rounding, and what the basis lacks of orthogonality (G_LOSS, of which
+    account is kept) times what it took away. `h` holds that and the square before.
+    """
+    if log[STOP] != 0.0:
+        return
+    below = math.sqrt(total(sums).real)
+    if cuda.threadIdx.x == 0:
+        j = int(log[COUNT])
+        square = 0.0
+        for k in range(j + 1):
+            square += h[k].real * h[k].real + h[k].imag * h[k].imag
+        loss = S[G_LOSS].real
+        left = loss * math.sqrt(square) + eps * math.sqrt(h[j + 1].real)
+        trusted = left <= MOST_LEFT * eps * below
+        if trusted:
+            S[G_LOSS] = math.hypot(loss, left / below)
+        S[G_BELOW], S[G_AGAIN] = below, 0.0
+        S[G_MEASURE] = 0.0 if trusted else 1.0
+
+
+@jit
 def gmres_left(log, S, eps, left):
     """Say whether to project once more: as in `kernels.vector.orthogonalise`.
 
     `left` holds what a projection has left along the basis, and the square of what it has left.
     """
-    if log[STOP] != 0.0 or cuda.threadIdx.x > 0:
+    if log[STOP] != 0.0 or S[G_MEASURE].real == 0.0 or cuda.threadIdx.x > 0:
         return
     j = int(log[COUNT])
     square = 0.0
     for k in range(j + 1):
         square += left[k].real * left[k].real + left[k].imag * left[k].imag
-    below = math.sqrt(left[j + 1].real)
+    below, size = math.sqrt(left[j + 1].real), math.sqrt(square)
     S[G_BELOW] = below
-    S[G_AGAIN] = 1.0 if math.sqrt(square) > 256.0 * eps * below else 0.0
+    again = size > MOST_LEFT * eps * below
+    S[G_AGAIN] = 1.0 if again else 0.0
+    S[G_LOSS] = math.hypot(S[G_LOSS].real, eps if again or not below > 0.0 else size / below)
 
 
 @jit

@@ -94,13 +94,14 @@ def _constant(log, nz, ny, nx, wz, wy, wx, planes, table, x, y, sums):
 
 
 @jit
-def _direction(log, S, alpha, beta, nz, ny, nx, wz, wy, wx, planes, table, r, p, x, p_new, sums):
+def _direction(log, S, alpha, beta, gain, nz, ny, nx, wz, wy, wx, planes, table, r, p, x, p_new,
+               sums):  # fmt: skip
     # The new p at a point's neighbours is made again from r and the old p, so that nothing
-    # waits for another block; hence the second array for it.
+    # waits for another block; hence the second array for it. r may be of lower precision.
     if log[0] != 0.0:
         return
     nz, ny, nx = np.uint32(nz), np.uint32(ny), np.uint32(nx)
-    a, b = p.dtype.type(S[alpha]), p.dtype.type(S[beta])
+    a, b, g = p.dtype.type(S[alpha]), p.dtype.type(S[beta]), p.dtype.type(S[gain])
     i = np.uint32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     j = np.uint32(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y)
     first = np.uint32(cuda.blockIdx.z * planes)
@@ -117,7 +118,7 @@ def _direction(log, S, alpha, beta, nz, ny, nx, wz, wy, wx, planes, table, r, p,
         d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
         under = before(at, first, nz, size, wz)
         old = p[at]
-        below, here = r[under] + b * p[under], r[at] + b * old
+        below, here = g * r[under] + b * p[under], g * r[at] + b * old
         k = first
         while k < last:
             if k == 1 or k + 1 == nz:
@@ -125,9 +126,9 @@ def _direction(log, S, alpha, beta, nz, ny, nx, wz, wy, wx, planes, table, r, p,
                 d, zu, yu, xu, zl, yl, xl = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
             over = after(at, k, nz, size, wz)
             old_above = p[over]
-            above = r[over] + b * old_above
-            w, e = r[west] + b * p[west], r[east] + b * p[east]
-            s, n = r[south] + b * p[south], r[north] + b * p[north]
+            above = g * r[over] + b * old_above
+            w, e = g * r[west] + b * p[west], g * r[east] + b * p[east]
+            s, n = g * r[south] + b * p[south], g * r[north] + b * p[north]
             x[at] += a * old
             p_new[at] = here
             t = d * here + (xl * w + xu * e) + (yl * s + yu * n) + (zl * below + zu * above)
@@ -141,11 +142,12 @@ def _direction(log, S, alpha, beta, nz, ny, nx, wz, wy, wx, planes, table, r, p,
 
 
 @jit
-def _descend(log, S, alpha, nz, ny, nx, wz, wy, wx, planes, table, p, r, sums):
+def _descend(log, S, alpha, scale, nz, ny, nx, wz, wy, wx, planes, table, p, r, low, sums):
+    # Where `scale` names a scalar, low gets that times r, in its own precision.
     if log[0] != 0.0:
         return
     nz, ny, nx = np.uint32(nz), np.uint32(ny), np.uint32(nx)
-    a = p.dtype.type(S[alpha])
+    a, factor = p.dtype.type(S[alpha]), p.dtype.type(S[max(scale, 0)])
     i = np.uint32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     j = np.uint32(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y)
     first = np.uint32(cuda.blockIdx.z * planes)
@@ -171,6 +173,8 @@ def _descend(log, S, alpha, nz, ny, nx, wz, wy, wx, planes, table, p, r, sums):
             t += (yl * p[south] + yu * p[north]) + (zl * below + zu * above)
             t = r[at] - a * t
             r[at] = t
+            if scale >= 0:
+                low[at] = factor * t
             value += t.real * t.real + t.imag * t.imag
             below, here = here, above
             at, west, east = np.uint32(at + size), np.uint32(west + size), np.uint32(east + size)
@@ -261,15 +265,15 @@ def apply(plan: Launch, log: Any, geometry: tuple, arrays: tuple, x, y, sums) ->
     launch(kernel, plan.blocks, plan.threads, log, *geometry, plan.planes, *arrays, x, y, sums)
 
 
-def direction(plan: Launch, log: Any, S, alpha: int, beta: int, geometry: tuple, table, r, p, x,
-              p_new, sums) -> None:  # fmt: skip
-    """Do ``x += alpha * p; p_new = r + beta * p``; sum ``conj(p_new) @ (A @ p_new)``."""
-    launch(_direction, plan.blocks, plan.threads, log, S, alpha, beta, *geometry, plan.planes,
-           table, r, p, x, p_new, sums)  # fmt: skip
+def direction(plan: Launch, log: Any, S, alpha: int, beta: int, gain: int, geometry: tuple, table,
+              r, p, x, p_new, sums) -> None:  # fmt: skip
+    """Do ``x += alpha * p; p_new = gain * r + beta * p``; sum ``conj(p_new) @ (A @ p_new)``."""
+    launch(_direction, plan.blocks, plan.threads, log, S, alpha, beta, gain, *geometry,
+           plan.planes, table, r, p, x, p_new, sums)  # fmt: skip
 
 
-def descend(plan: Launch, log: Any, S, alpha: int, geometry: tuple, table, p, r,
-            sums) -> None:  # fmt: skip
-    """Do ``r -= alpha * (A @ p)``; sum the squares of r."""
-    launch(_descend, plan.blocks, plan.threads, log, S, alpha, *geometry, plan.planes, table, p,
-           r, sums)  # fmt: skip
+def descend(plan: Launch, log: Any, S, alpha: int, geometry: tuple, table, p, r, sums,
+            scale: int = -1, low: Any = None) -> None:  # fmt: skip
+    """Do ``r -= alpha * (A @ p)``, and ``low = scale * r`` if there is one; sum the squares of r."""
+    launch(_descend, plan.blocks, plan.threads, log, S, alpha, scale, *geometry, plan.planes,
+           table, p, r, r if low is None else low, sums)  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from numba import cuda
 
 from krylearn.kernels.cuda.launch import (
+    SIMULATED,
     THREADS,
     block_sum,
     blocks_for,
@@ -18,8 +19,10 @@ from krylearn.kernels.cuda.launch import (
     launch,
 )
 
-# Rows of a basis that are passed over together.
-ROWS = 8
+# Rows of a basis that are passed over together, in sums and in combinations.
+ROWS, FEW = 8, 4
+# Coefficients of a combination that are kept near.
+NEAR = 2 if SIMULATED else 256
 
 
 @device
@@ -330,12 +333,27 @@ def _project(log, S, wanted, V, h, w, sums):
     """Do ``w -= h @ V[:j + 1]``, j being the iterations so far; sum the squares of w."""
     if log[0] != 0.0 or S[wanted].real == 0.0:
         return
+    # Coefficients in shared memory, or, where there are very many, where they are.
+    near = cuda.shared.array(NEAR, h.dtype)
     count = int(log[1]) + 1
+    k = cuda.threadIdx.x
+    while k < min(count, NEAR):
+        near[k] = h[k]
+        k += THREADS
+    cuda.syncthreads()
     n, stride = np.uint32(w.shape[0]), np.uint32(cuda.gridsize(1))
     i = np.uint32(cuda.grid(1))
     value = sums.dtype.type(0)
     while i < n:
-        t = _combined(V, h, -1.0, -1, count, i, w[i])
+        t = w[i]
+        k = 0
+        while k + FEW <= min(count, NEAR):
+            for m in range(FEW):
+                t -= V.dtype.type(near[k + m]) * V[k + m, i]
+            k += FEW
+        while k < count:
+            t -= V.dtype.type(near[k] if k < NEAR else h[k]) * V[k, i]
+            k += 1
         w[i] = t
         value += _square(t)
         i = np.uint32(i + stride)

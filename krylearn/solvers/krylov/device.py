@@ -37,8 +37,11 @@ from krylearn.kernels.cuda.launch import (
 
 def cg(s: Any) -> None:
     """Conjugate gradients; matrix-free without M in two passes over memory an iteration."""
-    if s.M.identity and s.A.fuses and s.callback is None:
-        return _cg_fused(s)
+    if s.A.fuses and s.callback is None:
+        if s.M.identity:
+            return _cg_fused(s)
+        if s.M.fuses_with_cg and s.dtype.kind != "c":
+            return _cg_multigrid(s)
     log, S, sums, x, r = s.log, s.S, s.sums, s.x, s.r
     q, p, buffer = s.empty(), s.empty(), s.empty()
     plain = s.M.identity
@@ -50,7 +53,7 @@ def cg(s: Any) -> None:
         z = s.precondition(r, buffer)
         if not plain:
             vector.dot(log, r, z, sums)
-            on.run(on.cg_beta, log, S, sums)
+            on.run(on.cg_beta, log, S, on.ONE, sums)
         vector.xpby(log, S, z, on.BETA, p)
 
     while s.unsolved():
@@ -89,6 +92,41 @@ def _cg_fused(s: Any) -> None:
         s.begin()
         fill(pair[0], 0)
         s.set_scalars(ALPHA=0.0, BETA=0.0, RZ=s.rnorm**2)
+        before = s.iterations
+        stop = s.repeat(iterate, period=2)
+        if stop == LOOP:  # x lags by a step
+            p = pair[(s.iterations - before) % 2]
+            vector.axpy(never_stops(), S, on.ALPHA, p, x)
+        end_cg(s, stop)
+
+
+def _cg_multigrid(s: Any) -> None:
+    """The same with a cycle of multigrid, whose precision r and z are in outside the recurrence.
+
+    z is in units of its own: r times SCALE goes in, and what comes out counts GAIN.
+    """
+    A, M, log, S, x, r = s.A, s.M, s.log, s.S, s.x, s.r
+    pair = [s.empty(), s.empty()]
+    low, z = (empty(s.n, M.inside, "a vector in the precision of M") for _ in range(2))
+
+    def iterate() -> None:
+        p, p_new = pair
+        sums = A.direction(log, S, on.ALPHA, on.BETA, z, p, x, p_new, on.GAIN)
+        on.run(on.cg_curvature, log, S, sums)
+        sums = A.descend(log, S, on.ALPHA, p_new, r, on.SCALE, low)
+        on.run(on.cg_residual, log, s.control, S, False, sums)
+        on.run(on.cg_beta, log, S, on.FACTOR, M.apply_inside(log, low, z))
+        pair.reverse()
+
+    while s.unsolved():
+        s.begin()
+        fill(pair[0], 0)
+        scale = 2.0 ** -round(math.log2(s.rnorm))
+        gain = M.unit / scale
+        s.set_scalars(ALPHA=0.0, RZ=1.0, SCALE=scale, GAIN=gain, FACTOR=gain / scale)
+        vector.cast(log, S, on.SCALE, r, low)
+        on.run(on.cg_beta, log, S, on.FACTOR, M.apply_inside(log, low, z))
+        s.precond_applies += 1
         before = s.iterations
         stop = s.repeat(iterate, period=2)
         if stop == LOOP:  # x lags by a step
@@ -260,8 +298,9 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
         vector.dots(log, S, on.ONE, V, -1, w, parts)
         on.gather(log, S, on.ONE, parts, h)
         vector.project(log, S, on.ONE, V, h, w, sums)
-        vector.dots(log, S, on.ONE, V, -1, w, parts)
-        on.gather(log, S, on.ONE, parts, left)
+        on.run(on.gmres_trust, log, S, eps, h, sums)
+        vector.dots(log, S, on.G_MEASURE, V, -1, w, parts)
+        on.gather(log, S, on.G_MEASURE, parts, left)
         on.run(on.gmres_left, log, S, eps, left)
         vector.project(log, S, on.G_AGAIN, V, left, w, sums)
         on.run(on.gmres_again, log, S, h, left, sums)
@@ -274,7 +313,7 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
         s.watch = lambda: None
     while s.unsolved():
         s.begin(m)
-        s.set_scalars(G_INVERSE=1.0 / s.rnorm)
+        s.set_scalars(G_INVERSE=1.0 / s.rnorm, G_LOSS=eps)
         vector.keep(log, S, on.G_INVERSE, s.r, v, V)
         upload(np.array([s.rnorm] + [0.0] * m, accurate), g)
         stop = s.repeat(iterate)

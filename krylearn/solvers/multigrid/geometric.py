@@ -324,6 +324,12 @@ class GeometricMultigrid(Preconditioner):
             f[down:end], u[down:end],
         )  # fmt: skip
 
+    def to(self, device: str) -> Any:
+        """Return the preconditioner on another device: 'cuda', or 'cpu', where it lies."""
+        from krylearn.cuda.preconditioners import moved
+
+        return moved(self, device)
+
     def __getstate__(self):
         state = self.__dict__.copy()
         del state["_views"], state["_parts"], state["_places"], state["_coef"]

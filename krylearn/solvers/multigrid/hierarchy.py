@@ -202,11 +202,12 @@ class _Packing:
             if self.scale is None:
                 largest = _largest(level)
                 self.scale = np.where(largest > 0, largest, 1.0)
+        diagonals = None if variable else level.diagonals()
         for slot in range(3):
             if slot in slots:
                 d = slots.index(slot)
                 axis, transfer = level.axes[d], transfers[d]
-                numbers = None if variable else (level.links[d], axis.width, level.diagonals()[d])
+                numbers = (level.links[d], axis.width, diagonals[d]) if diagonals else None
                 geo[kernels.WRAPS + slot] = bool(axis.period)
                 n, m = axis.n, coarse.axes[d].n if coarse is not None else 1
             else:

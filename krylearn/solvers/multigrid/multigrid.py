@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.grid.box import neighbour
 from krylearn.petsc.library import in_petsc
 from krylearn.solvers.multigrid.aggregation import SmoothedAggregation
@@ -35,6 +36,7 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     Parameters
     ----------
     A : {GridOperator, sparse array, ndarray}, shape (n, n)
+        Or what `to_cuda` makes of one: the multigrid then works on the device.
     B : (n, k) array, optional
         Near-nullspace vectors, such as the rigid motions of an elastic body.
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
@@ -74,6 +76,8 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
         )
     if in_petsc(A):
         A = _from_petsc(A)
+    if lies_on_cuda(A) and hasattr(A, "to"):  # set up where it is, used where A is
+        return multigrid(A.to("cpu"), B, coarsening=coarsening, **options).to("cuda")
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
