@@ -194,7 +194,7 @@ class CudaDiagonals(CudaOperator):
         for rows in (few, n):
             lengths, own = indptr[1 : rows + 1] - indptr[:rows], int(indptr[rows])
             if library is np:
-                row = np.repeat(np.arange(rows, dtype=np.int32), lengths)
+                row: Any = np.repeat(np.arange(rows, dtype=np.int32), lengths)
             else:
                 row = torch.arange(rows, dtype=torch.int32, device=indices.device)
                 row = row.repeat_interleave(lengths)

@@ -274,6 +274,6 @@ def direction(plan: Launch, log: Any, S, alpha: int, beta: int, gain: int, geome
 
 def descend(plan: Launch, log: Any, S, alpha: int, geometry: tuple, table, p, r, sums,
             scale: int = -1, low: Any = None) -> None:  # fmt: skip
-    """Do ``r -= alpha * (A @ p)``, and ``low = scale * r`` if there is one; sum the squares of r."""
+    """Do ``r -= alpha * (A @ p)`` and, with a `low`, ``low = scale * r``; sum the squares of r."""
     launch(_descend, plan.blocks, plan.threads, log, S, alpha, scale, *geometry, plan.planes,
            table, p, r, r if low is None else low, sums)  # fmt: skip
