@@ -52,7 +52,7 @@ bench: $(VENV)/.ready      ## the speed figures of the README
 cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and benchmarks
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cuda]'
 	$(BIN)/python -m pytest tests/test_cuda*.py
-	$(BIN)/krylearn bench cuda
+	$(BIN)/krylearn bench cuda --out docs/cuda.json
 
 clean:
 	rm -rf $(VENV) build dist results

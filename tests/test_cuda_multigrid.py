@@ -38,7 +38,7 @@ CYCLES = {
     "3-D": (lambda: diffusion(6, 7, 8), {}, 2),
     "3-D, sides mixed, two tiles": (lambda: diffusion(5, 4, 11, boundary=MIXED), {}, 2),
     "2-D, cells, two tiles": (lambda: diffusion(9, 29, centering="cell", boundary=(
-        "neumann", ("neumann", "dirichlet"))), {}, 2),
+        "neumann", ("neumann", "dirichlet"))), {}, 3),
     "1-D": (lambda: diffusion(40), {}, 1),
     "2-D, variable": (lambda: diffusion(9, 19, coefficient=varied(9, 19)), {}, 2),
     "3-D, mask": (lambda: diffusion(4, 5, 6, mask=solid(4, 5, 6)), {}, 1),
