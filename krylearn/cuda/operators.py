@@ -172,11 +172,13 @@ class CudaDiagonals(CudaOperator):
     offsets : (d,) int32 array on the host
         Ascending; a diagonal at offset k holds the entries ``A[i, i + k]``.
     values : (d, n) array on the device
+    in_rows : CudaCSR
+        The same, for several vectors at once.
     """
 
-    def __init__(self, offsets: np.ndarray, values: Any) -> None:
-        super().__init__((values.shape[1], values.shape[1]), arrays.dtype_of(values))
-        self.offsets, self.values = offsets, values
+    def __init__(self, offsets: np.ndarray, values: Any, in_rows: CudaCSR) -> None:
+        super().__init__(in_rows.shape, in_rows.dtype)
+        self.offsets, self.values, self.in_rows = offsets, values, in_rows
         self._offsets = upload(offsets)
 
     @classmethod
@@ -206,9 +208,9 @@ class CudaDiagonals(CudaOperator):
         flat = library.searchsorted(offsets, places) * n + row
         if library is np:
             np.add.at(arrays.shared(values).reshape(-1), flat, data)
-            return cls(offsets, values)
+            return cls(offsets, values, A)
         arrays.shared(values).view(-1).index_add_(0, flat, data)
-        return cls(offsets.cpu().numpy(), values)
+        return cls(offsets.cpu().numpy(), values, A)
 
     def apply_dot(self, log, x, out):
         sums = self._sums_of(blocks_for(self.shape[0]))
@@ -218,10 +220,12 @@ class CudaDiagonals(CudaOperator):
     def astype(self, dtype):
         if np.dtype(dtype) == self.dtype:
             return self
+        in_rows = self.in_rows.astype(dtype)
         if arrays.simulated():
-            return CudaDiagonals(self.offsets, upload(download(self.values).astype(dtype)))
-        values = arrays.tensor_of(self.values).to(arrays.torch_dtype(dtype))
-        return CudaDiagonals(self.offsets, arrays.view(values))
+            values = upload(download(self.values).astype(dtype))
+        else:
+            values = arrays.view(arrays.tensor_of(self.values).to(arrays.torch_dtype(dtype)))
+        return CudaDiagonals(self.offsets, values, in_rows)
 
     def diagonal(self):
         at = np.flatnonzero(self.offsets == 0)
@@ -229,14 +233,7 @@ class CudaDiagonals(CudaOperator):
 
     def to(self, device: str) -> Any:
         """Return the matrix on another device: 'cuda' or, as a scipy.sparse array, 'cpu'."""
-        if device == "cuda":
-            return self
-        _check_name(device)
-        # scipy counts along columns.
-        values = [np.roll(row, k) for row, k in zip(download(self.values), self.offsets)]
-        A = sp.dia_array((np.array(values), self.offsets), shape=self.shape).tocsr()
-        A.eliminate_zeros()
-        return A
+        return self if device == "cuda" else self.in_rows.to(device)
 
 
 class CudaGridOperator(CudaOperator):

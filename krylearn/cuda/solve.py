@@ -316,7 +316,7 @@ def _solve(loop: Callable, A: Any, b: Any, x0: Any, M: Any, method: str, limit: 
     if count > 1 and method == "cg" and settings["callback"] is None:
         from krylearn.cuda.columns import solve as solve_together
 
-        solves = solve_together(A, B, X, M, settings)
+        solves = solve_together(getattr(A, "in_rows", A), B, X, M, settings)
     else:
         solves = []
         for j in range(count):
