@@ -145,7 +145,7 @@ def test_how_it_is_asked_for():
 @runs
 def test_solve_takes_it():
     for A, expected in (
-        (diffusion(7, 6, boundary="neumann"), "cg+multigrid"),
+        (diffusion(7, 6, boundary="periodic", reaction=0.5), "cg+multigrid"),
         (diffusion(9, 12, coefficient=varied(9, 12)), "cg+multigrid"),
     ):
         b = A @ random(np.random.default_rng(4), A.shape[0], "f8")
