@@ -86,7 +86,7 @@ def cg_residual(log, control, S, plain, sums):
 @jit
 def cg_beta(log, S, sums):
     c = cuda.blockIdx.y
-    _one_beta(log[c], S[c], sums[c])
+    _one_beta(log[c], S[c], scalars.ONE, sums[c])
 
 
 @jit
