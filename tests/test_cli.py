@@ -134,7 +134,7 @@ def test_auto_suits_the_matrix(here, kind, method):
 
 @pytest.mark.parametrize("entry", registry.entries("method"), ids=lambda entry: entry.name)
 def test_every_method_can_be_named(here, entry):
-    A = stencil([6]) + 4 * sp.eye_array(6)
+    A = stencil([6, 6]) + 4 * sp.eye_array(36)
     scipy.io.mmwrite("B.mtx", A)
     result = run("solve", "B.mtx", "--method", entry.name, "--json", "--rtol", 1e-7)
     assert result.exit_code == 0
