@@ -135,6 +135,7 @@ def bench_run(
     runs: Annotated[int | None, typer.Option(help="Solves a row; the median counts.", min=1)
                     ] = None,
     only: Annotated[str | None, typer.Option(help="Only rows whose case/method matches.")] = None,
+    device: Annotated[str, typer.Option(help="cuda: our methods there too, a row each.")] = "cpu",
     full: Annotated[bool, typer.Option("--full", help="papers/NAME: the paper's own sizes.")
                     ] = False,
     as_json: Json = False,
@@ -153,7 +154,7 @@ def bench_run(
             if as_json:
                 print_json(results)
             return
-        loaded = load_suite(suite, timeout=timeout, runs=runs)
+        loaded = load_suite(suite, device, timeout=timeout, runs=runs)
         if not select(loaded.jobs, only):
             raise ValueError(f"nothing in {loaded.name} matches {only!r}")
         path = out or Path("results") / f"{loaded.name}.json"

@@ -381,6 +381,38 @@ def test_settings_of_suite_case_method_and_command_line(tmp_path):
     assert fingerprint(again) != fingerprint(first) == fingerprint(dict(first))
 
 
+def test_ours_on_cuda_stand_beside_every_row(tmp_path):
+    path = tmp_path / "s.toml"
+    text = "[[case]]\nname = 'a'\nproblem = {stencil = [5, 5]}\nmethods = %s"
+    path.write_text(text % "['cg+jacobi', 'scipy.cg', {method = 'gmres', device = 'cuda'}]")
+    jobs = load_suite(str(path), "cuda").jobs
+    assert [job["method"]["label"] for job in jobs] == [
+        "cg+jacobi", "cg+jacobi on cuda", "scipy.cg", "gmres"]  # fmt: skip
+    assert [job["method"].get("device") for job in jobs] == [None, "cuda", None, "cuda"]
+    with pytest.raises(ValueError, match="'cpu' or 'cuda', not 'gpu'"):
+        load_suite(str(path), "gpu")
+    path.write_text(text % "[{method = 'scipy.cg', device = 'cuda'}]")
+    with pytest.raises(ValueError, match="scipy.cg does not run on 'cuda'"):
+        load_suite(str(path))
+
+
+def test_rows_on_cuda_under_the_simulator(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text("runs = 1\n[[case]]\nname = 'a'\nproblem = {stencil = [4, 4]}\n"
+                    "methods = ['cg+jacobi', 'cg+ilu0', 'auto']")  # fmt: skip
+    code = ("import sys; from krylearn.benchmarks import cases, worker\n"
+            "for job in cases.load_suite(sys.argv[1], 'cuda').jobs[1::2]:\n"
+            "    row = worker.run_job(job)\n"
+            "    print(row['status'], row.get('reason'), row.get('iterations'))")  # fmt: skip
+    environment = dict(os.environ, NUMBA_ENABLE_CUDASIM="1")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env=environment, text=True,
+                          capture_output=True, timeout=300)  # fmt: skip
+    rows = done.stdout.splitlines()
+    assert len(rows) == 3, done.stderr
+    assert rows[0] == rows[2] == "converged converged 9"  # so many eigenvalues differ
+    assert rows[1].startswith("skipped") and "counterpart" in rows[1]
+
+
 def test_a_case_of_several_shapes(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text(

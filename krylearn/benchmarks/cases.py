@@ -61,13 +61,15 @@ def suite_names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 
-def load_suite(name: str, **overrides: Any) -> Suite:
+def load_suite(name: str, device: str = "cpu", **overrides: Any) -> Suite:
     """Read a suite and check that what it names exists.
 
     Parameters
     ----------
     name : str
         A shipped suite, or the path of a TOML file.
+    device : {'cpu', 'cuda'}
+        'cuda' adds to each row of ours one on that device.
     **overrides
         `runs` or `timeout`, in place of what the file says; None leaves it.
 
@@ -78,8 +80,10 @@ def load_suite(name: str, **overrides: Any) -> Suite:
     Raises
     ------
     ValueError
-        If there is no such suite, or the file is not one.
+        If there is no such suite, or the file is not one, or no such device.
     """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device is 'cpu' or 'cuda', not {device!r}")
     path = Path(name)
     if path.suffix != ".toml":
         path = SUITES / f"{name}.toml"
@@ -116,6 +120,9 @@ def load_suite(name: str, **overrides: Any) -> Suite:
                 if (method["base"] == "batch") > ("systems" in problem):
                     raise ValueError("batch solves several systems: the problem names one")
                 jobs.append(job)
+                if device == "cuda" and _is_ours(method["base"]) and "device" not in method:
+                    twin = {"label": f"{method['label']} on cuda", "device": device}
+                    jobs.append(job | {"method": method | twin})
         targets = [_over_cases(target, list(cases)) for target in data.get("target", [])]
         _check_labels(jobs, cases, targets)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -201,13 +208,14 @@ def parse_method(entry: str | dict[str, Any]) -> dict[str, Any]:
     entry : str or dict
         'cg', 'cg+ic0', 'gmres(30)+ilu0', 'cg@grid' (matrix-free), 'auto', 'scipy.cg',
         'module:function' of a third party; or a table with ``method`` and further options, of
-        which ``precond`` goes to the preconditioner (to PETSc, its database) and ``label`` names
-        the row. 'batch' solves all of ``problem.systems`` in one call.
+        which ``precond`` goes to the preconditioner (to PETSc, its database), ``label`` names
+        the row and ``device = "cuda"`` runs a method of ours there. 'batch' solves all of
+        ``problem.systems`` in one call.
 
     Returns
     -------
     dict
-        With label, base, precond, form, options and precond_options.
+        With label, base, precond, form, options and precond_options; device where it is 'cuda'.
 
     Raises
     ------
@@ -229,10 +237,18 @@ def parse_method(entry: str | dict[str, Any]) -> dict[str, Any]:
     if match["restart"]:
         table["restart"] = int(match["restart"])
     _check(match["base"], match["precond"])
-    return {
+    device = table.pop("device", "cpu")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not _is_ours(match["base"])):
+        raise ValueError(f"{text} does not run on {device!r}")
+    there = {} if device == "cpu" else {"device": device}
+    return there | {
         "label": label, "base": match["base"], "precond": match["precond"],
         "form": match["form"] or "csr", "options": table, "precond_options": precond_options,
     }  # fmt: skip
+
+
+def _is_ours(base: str) -> bool:
+    return "." not in base and ":" not in base
 
 
 def _check(base: str, precond: str | None) -> None:

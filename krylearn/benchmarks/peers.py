@@ -82,27 +82,44 @@ def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
     A = problem.csr if method["form"] == "csr" else problem.grid
     if A is None:
         raise Absent("the problem has no matrix-free form")
-    options, maxiter = dict(method["options"]), _cycles(method, maxiter)
+    options, maxiter, b = dict(method["options"]), _cycles(method, maxiter), problem.b
+    on_host, on_cuda = A, method.get("device") == "cuda"
+    if on_cuda:
+        A, b = _to_cuda(A), _to_cuda(b)
     if method["base"] == "auto":
         started = _now()
         M = method["precond"] or "auto"
-        x, info = choose.solve(A, problem.b, rtol=rtol, maxiter=maxiter, M=M, **options)
+        x, info = choose.solve(A, b, rtol=rtol, maxiter=maxiter, M=M, **options)
         solve, chosen = float(info.solve_seconds), info.method
         setup = _now() - started - solve  # to choose, and to make M
     else:
         function, setup, chosen = registry.find("method", method["base"]).load(), 0.0, ""
         if method["precond"]:
             started = _now()
-            options["M"] = _make_preconditioner(A, method, problem.nullspace)
+            M = _make_preconditioner(on_host, method, problem.nullspace)
+            options["M"] = _to_cuda(M) if on_cuda else M
             setup = _now() - started
         started = _now()
-        x, info = function(A, problem.b, rtol=rtol, maxiter=maxiter, **options)
+        x, info = function(A, b, rtol=rtol, maxiter=maxiter, **options)
         solve = _now() - started
+    if on_cuda:
+        x = x.cpu().numpy() if hasattr(x, "cpu") else np.array(x)
     return Outcome(
         x, setup=setup, solve=solve, iterations=info.iterations,
         matvecs=info.matvecs, residuals=info.residuals, claimed=bool(info.converged),
         reason=info.reason.name.lower(), chosen=chosen, held=_held(options.get("M")),
     )  # fmt: skip
+
+
+def _to_cuda(operand: Any) -> Any:
+    """Return an operand on the device, where a user's data lies: the copy is in no time."""
+    from krylearn.cuda.arrays import NoCUDA
+    from krylearn.cuda.operators import to_cuda
+
+    try:
+        return to_cuda(operand)
+    except (NoCUDA, TypeError) as error:
+        raise Absent(str(error)) from None
 
 
 def _held(M: Any) -> int | None:
@@ -130,8 +147,11 @@ def run_batch(problems: list[Loaded], method: dict[str, Any], rtol: float,
     if any(A is None for A in operators):
         raise Absent("a batch is made of operators on grids")
     B = np.stack([problem.b for problem in problems])
+    options = dict(method["options"])
+    if "device" in method:
+        options["device"] = method["device"]
     started = _now()
-    X, infos = solve_batch(operators, B, rtol=rtol, maxiter=maxiter, **method["options"])
+    X, infos = solve_batch(operators, B, rtol=rtol, maxiter=maxiter, **options)
     seconds = (_now() - started) / len(problems)
     return [
         Outcome(x, solve=seconds, iterations=info.iterations, matvecs=info.matvecs,
