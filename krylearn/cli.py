@@ -193,6 +193,25 @@ def bench_plot(
             typer.echo(str(path))
 
 
+@bench_app.command("report")
+def bench_report(
+    file: Annotated[Path, typer.Argument(help="A JSON file that bench wrote.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file (beside FILE).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML file: tables that sort, all plots, the machine."""
+    from krylearn.benchmarks.html import write_report
+
+    try:
+        path = write_report(file, out)
+    except (ValueError, OSError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json({"report": path})
+    else:
+        typer.echo(str(path))
+
+
 @bench_app.command("list")
 def bench_list(as_json: Json = False) -> None:
     """Name the suites."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +110,58 @@ def _convergence(plt: Any, results: dict[str, Any], looks: dict) -> Any:
     return figure
 
 
+def performance_ratios(times: Mapping[str, Mapping[str, float]]
+                       ) -> tuple[dict[str, list[float]], dict[str, int], int]:  # fmt: skip
+    """Return what a performance profile is drawn from.
+
+    Dolan and More (2002), Benchmarking optimization software with performance profiles,
+    Math. Program. 91. A case with a single method, and a method in a single case, say nothing of
+    the rest and are left out, as are cases that nobody has solved.
+
+    Parameters
+    ----------
+    times : dict of dict
+        Seconds by case and method; infinite where a method took part and did not solve.
+
+    Returns
+    -------
+    ratios : dict
+        By method its times over those of the fastest, in order, of the cases that it has solved.
+    tried : dict
+        By method the cases in which it took part.
+    cases : int
+        How many there are.
+    """
+    cases = [row for row in times.values() if len(row) > 1 and min(row.values()) < math.inf]
+    tried = Counter(method for row in cases for method in row)
+    ratios = {
+        method: sorted(row[method] / min(row.values()) for row in cases
+                       if row.get(method, math.inf) < math.inf)
+        for method in tried if tried[method] > 1
+    }  # fmt: skip
+    return {method: found for method, found in ratios.items() if found}, tried, len(cases)
+
+
 def _profile(plt: Any, results: dict[str, Any], looks: dict) -> Any:
-    """Dolan and More (2002): the share of cases solved within a factor of the fastest method."""
+    """Draw the share of cases that are solved within a factor of the fastest method."""
     times: dict[str, dict[str, float]] = {}
     for row in results["rows"]:
-        if row["status"] == "converged":
-            times.setdefault(row["case"], {})[row["method"]] = max(total(row), 1e-9)
-    cases = list(times.values())
-    ratios = {method: sorted(row[method] / min(row.values()) for row in cases if method in row)
-              for method in looks}  # fmt: skip
-    # Who took part in a single case says nothing about the rest.
-    tried = Counter(row["method"] for row in results["rows"] if row["status"] != "skipped")
-    ratios = {method: found for method, found in ratios.items() if found and tried[method] > 1}
+        if row["status"] != "skipped":
+            solved = row["status"] == "converged"
+            seconds = max(total(row), 1e-9) if solved else math.inf
+            times.setdefault(row["case"], {})[row["method"]] = seconds
+    ratios, _, cases = performance_ratios(times)
     if not ratios:
         return None
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     limit = max(2.0, 1.2 * max(found[-1] for found in ratios.values()))
     for method, found in ratios.items():
-        shares = np.arange(1, len(found) + 1) / len(cases)
+        shares = np.arange(1, len(found) + 1) / cases
         axis.step([1.0, *found, limit], [0.0, *shares, shares[-1]], where="post", linewidth=1.4,
                   label=method, markevery=slice(1, -1), **looks[method])  # fmt: skip
     axis.set_xscale("log", base=2 if limit < 1e3 else 10)
     axis.set_xlabel("time (set-up and solve) over that of the fastest")
-    axis.set_ylabel(f"share of {len(cases)} cases solved")
+    axis.set_ylabel(f"share of {cases} cases solved")
     axis.set_ylim(-0.02, 1.05)
     axis.legend(fontsize=7)
     return figure
