@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test slow lint bench petsc cuda-test clean
+.PHONY: demo test slow lint docs bench petsc cuda-test clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
@@ -43,7 +43,7 @@ petsc: $(VENV)/.petsc      ## PETSc and petsc4py: packages as root, else built b
 demo: $(VENV)/.ready       ## solve real input beside scipy and pyamg
 	$(BIN)/krylearn bench demo
 
-test: lint $(VENV)/.petsc $(VENV)/.browser  ## everything that CI runs
+test: lint $(VENV)/.petsc $(VENV)/.browser docs  ## everything that CI runs
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.ready       ## tests that take minutes
@@ -52,6 +52,14 @@ slow: $(VENV)/.ready       ## tests that take minutes
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs        ## the site in build/docs, its gallery run; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@echo build/docs/index.html
 
 bench: $(VENV)/.ready      ## the speed figures of the README
 	$(BIN)/krylearn bench foundation
@@ -62,4 +70,4 @@ cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and ben
 	$(BIN)/krylearn bench cuda --out docs/cuda.json
 
 clean:
-	rm -rf $(VENV) build dist results
+	rm -rf $(VENV) build dist results docs/generated docs/gallery
