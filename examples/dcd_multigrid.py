@@ -24,6 +24,8 @@ methods = {
     "cg + poisson2d": lambda A, b: kl.cg(A, b, rtol=1e-8, M=direction.precondition(A)),
 }
 
+DASHES = dict(zip(methods, ("-", "-", "-", ":")))
+
 # %%
 # Iterations against size, on a plume past four balls.
 
@@ -36,10 +38,10 @@ for side in SIDES:
         assert info.converged
         counts[name].append(info.iterations)
         if side == SIDES[-1]:
-            right.semilogy(info.residuals / np.linalg.norm(P.b), label=name)
-for (name, values), marker in zip(counts.items(), "os^D"):
+            right.semilogy(info.residuals / np.linalg.norm(P.b), DASHES[name], label=name)
+for (name, values), marker in zip(counts.items(), "os^x"):
     print(f"{name:16}", *(f"{v:6}" for v in values))
-    left.loglog(SIDES, values, marker=marker, label=name)
+    left.loglog(SIDES, values, DASHES[name], marker=marker, markersize=7, label=name)
 left.set(xlabel="cells along a side", ylabel="iterations to 1e-8", xticks=SIDES)
 left.set_xticklabels(SIDES)
 left.minorticks_off()

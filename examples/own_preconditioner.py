@@ -23,7 +23,7 @@ class Neumann(kl.Preconditioner):
 
     def __init__(self, A, degree=4):
         A = csr_array(A)
-        if A.shape[0] != A.shape[1]:
+        if A.ndim != 2 or A.shape[0] != A.shape[1]:
             raise ValueError(f"A must be square, not {A.shape}")
         super().__init__(A.shape, A.dtype)
         self.degree = degree

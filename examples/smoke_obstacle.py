@@ -14,7 +14,8 @@ import numpy as np
 import krylearn as kl
 
 plt.style.use("tableau-colorblind10")
-SHAPE, STEPS = ((128, 192), 60) if "--large" in sys.argv else ((64, 96), 24)
+SHAPE, STEPS = ((128, 192), 120) if "--large" in sys.argv else ((48, 72), 60)
+SEED = 11
 
 # %%
 # Three ways to solve each system: plain conjugate gradients, with a multigrid cycle, and with the
@@ -27,7 +28,7 @@ methods = {
 }
 counts = {name: [] for name in methods}
 frames = []
-for P in kl.problems.smoke(SHAPE, steps=STEPS, open_top=True, seed=5):
+for P in kl.problems.smoke(SHAPE, steps=STEPS, open_top=True, obstacles=2, seed=SEED):
     for name, solve in methods.items():
         x, info = solve(P.A, P.b, P.params["previous"])
         assert info.converged
@@ -35,9 +36,9 @@ for P in kl.problems.smoke(SHAPE, steps=STEPS, open_top=True, seed=5):
     frames.append(np.where(P.params["mask"], P.params["smoke"], np.nan))
 
 # %%
-# The plume. Balls are hatched.
+# The plume; the balls are hatched.
 
-fig, axes = plt.subplots(1, 4, figsize=(9, 4), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(9, 3.8), layout="constrained")
 for ax, step in zip(axes, np.linspace(STEPS // 4, STEPS - 1, 4).astype(int)):
     ax.set_facecolor("0.75")
     ax.patch.set_hatch("///")
@@ -50,7 +51,7 @@ plt.show()
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, values), marker in zip(counts.items(), "os^"):
-    ax.semilogy(range(1, STEPS + 1), values, marker=marker, markevery=4, label=name)
+    ax.semilogy(range(1, STEPS + 1), values, marker=marker, markevery=6, label=name)
     print(f"{name:16}{np.mean(values):7.1f} iterations a step")
 ax.set(xlabel="step", ylabel="iterations to 1e-6")
 ax.legend()
