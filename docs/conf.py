@@ -1,4 +1,4 @@
-"""The site, as `make docs` builds it: pages, one page a name of the registry, the executed gallery."""
+"""The site, as `make docs` builds it: pages, a page a registered name, the executed gallery."""
 
 import sys
 import warnings

@@ -30,8 +30,8 @@ for P in kl.problems.sequence("darcy", SYSTEMS, shape=(SIDE, SIDE)):
 solver.explain()
 
 # %%
-# Time of each system, by who solved it. Trials of other configurations come in between; the first of
-# a kind on a machine takes seconds, in which it is compiled.
+# Time of each system, by who solved it. Trials of other configurations come in between; the first
+# of a kind on a machine takes seconds, in which it is compiled.
 
 fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
 seconds, names = np.array(seconds), np.array(names)

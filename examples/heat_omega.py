@@ -2,9 +2,10 @@
 A heat simulation whose omega learns
 ====================================
 
-Conduction in a plate under a circling flame, by Crank-Nicolson; the conductivity swings, and with it
-how hard each step's system is. SSOR-CG solves them, warm-started. Its omega is 1, or a bandit's that
-looks at nothing, one that looks at the time step, or Young's formula (Khodak et al., ICLR 2024).
+Conduction in a plate under a circling flame, by Crank-Nicolson; the conductivity swings, and with
+it how hard each step's system is. SSOR-CG solves them, warm-started. Its omega is 1, or that of a
+bandit that looks at nothing, of one that looks at the step, or of Young's formula (Khodak et al.,
+ICLR 2024).
 """
 
 import sys

@@ -21,7 +21,7 @@ P = kl.problems.mesh((40, 40), seed=1)
 scipy.io.mmwrite(folder / "stiffness.mtx", P.A)
 
 # %%
-# In a shell: ``krylearn solve stiffness.mtx --method cg --precond classical_amg --plot history.png``.
+# In a shell: ``krylearn solve stiffness.mtx --method cg --precond ic0 --plot history.png``.
 
 
 def krylearn(*arguments):

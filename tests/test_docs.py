@@ -13,14 +13,15 @@ import krylearn
 from krylearn import registry
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "docs").glob("[!_]*/*.md"))]  # fmt: skip
 MODULES = [
     m.name for m in pkgutil.walk_packages(krylearn.__path__, "krylearn.")
     if not m.name.startswith("krylearn.petsc")
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_programs_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     programs = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
@@ -30,7 +31,7 @@ def test_programs_run(page, tmp_path, monkeypatch, capsys):
     assert programs or page.name != "README.md"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -76,8 +76,10 @@ def documented(thing: Any, path: str) -> str:
     """Return the directive that shows a docstring."""
     if not inspect.isclass(thing):
         return f".. autofunction:: {path}\n"
-    public = [name for name, value in vars(thing).items()
-              if not name.startswith("_") and inspect.isfunction(value) and value.__doc__]  # fmt: skip
+    public = [
+        name for name, value in vars(thing).items()
+        if not name.startswith("_") and inspect.isfunction(value) and value.__doc__
+    ]  # fmt: skip
     members = f"   :members: {', '.join(public)}\n" if public else ""
     return f".. autoclass:: {path}\n{members}"
 
@@ -98,7 +100,7 @@ def _method_facts(entry: registry.Entry, thing: Any) -> list[tuple[str, str]]:
     more = ", and products with its adjoint" if entry.adjoint else ""
     return [
         ("Call", f"``x, info = kl.{entry.name}(A, b)``"),
-        ("A must be", "rectangular or square, of any kind" if entry.adjoint else NEEDS[entry.matrix]),
+        ("A must be", "square or not, of any kind" if entry.adjoint else NEEDS[entry.matrix]),
         ("Of A it needs", entries + more),
         ("M may", "change from step to step, or be nonlinear" if entry.flexible else
          "not change between steps"),
