@@ -16,7 +16,10 @@ import krylearn as kl
 plt.style.use("tableau-colorblind10")
 SIDE, SYSTEMS = (128, 200) if "--large" in sys.argv else (48, 60)
 
-solver = kl.AutoSolver(rtol=1e-8)
+# Without a list it takes all arms that suit the traits of A.
+ARMS = ["cg", "cg+ic0", "cg+ssor", "cg+multigrid", "direct"]
+
+solver = kl.AutoSolver(ARMS, rtol=1e-8)
 seconds, names = [], []
 for P in kl.problems.sequence("darcy", SYSTEMS, shape=(SIDE, SIDE)):
     x, info = solver.solve(P.A, P.b)

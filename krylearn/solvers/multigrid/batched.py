@@ -41,10 +41,10 @@ def solve_batch(A, b, *, grid=None, rtol=1e-8, atol=0.0, maxiter=200, pre=1, pos
 
     Parameters
     ----------
-    A : sequence of GridOperator, or array of shape (m, *grid.shape)
+    A : sequence of GridOperator, or array of shape ``(m, *grid.shape)``
         Real, Hermitian positive definite or semidefinite operators on one grid; or coefficients
         c, which stand for ``GridOperator.diffusion(grid, c)``.
-    b : array or sequence, shape (m, n) or (m, *grid.shape)
+    b : array or sequence, shape (m, n) or ``(m, *grid.shape)``
         Right-hand sides; one of shape (n,) serves all.
     grid : Grid, optional
         Needed with coefficients.
