@@ -212,6 +212,24 @@ def bench_report(
         typer.echo(str(path))
 
 
+@bench_app.command("pays")
+def bench_pays(
+    docs: Annotated[Path, typer.Option(help="Folder with the recorded results.")] = Path("docs"),
+    as_json: Json = False,
+) -> None:
+    """Write the page "When does learning pay?" from the recorded results."""
+    from krylearn.benchmarks import pays
+
+    try:
+        paths = pays.write(docs)
+    except (ValueError, OSError) as error:
+        raise fail(error, as_json) from None
+    if as_json:
+        print_json({"files": paths})
+    else:
+        typer.echo("\n".join(map(str, paths)))
+
+
 @bench_app.command("list")
 def bench_list(as_json: Json = False) -> None:
     """Name the suites."""

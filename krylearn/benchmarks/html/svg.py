@@ -91,7 +91,7 @@ def _linear_ticks(lo: float, hi: float) -> list[float]:
 def _log_ticks(lo: float, hi: float) -> list[float]:
     first, last = math.floor(math.log10(lo)), math.ceil(math.log10(hi))
     every = max(1, -(-(last - first) // 7))
-    if last - first > 2:
+    if last - first > 3:
         found = [10.0**k for k in range(first, last + 1, every)]
     else:
         found = [m * 10.0**k for k in range(first, last + 1) for m in (1, 2, 5)]
@@ -235,7 +235,7 @@ def bars(rows: Sequence[Bar], axis: Axis, *, name: str, roof: float | None = Non
     axis = axis.fit([*ends, start])
     left = 14 + 7 * max(len(bar.label) for bar in rows)
     room = 10 + 7 * max(len(bar.text) for bar in rows)
-    wide, bottom = max(WIDTH - left - room, 120), TOP + 14 + _BAR * len(rows)
+    wide, bottom = max(WIDTH - left - room, 260), TOP + 14 + _BAR * len(rows)
     parts = []
     for value in axis.ticks():
         at = left + wide * axis.share(value)
