@@ -47,7 +47,8 @@ for ax, step in zip(axes, np.linspace(STEPS // 4, STEPS - 1, 4).astype(int)):
 plt.show()
 
 # %%
-# Iterations of the pressure solves.
+# Iterations of the pressure solves. They are not seconds: a network's iteration costs more than a
+# cycle of multigrid, and the page of the paper has both.
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, values), marker in zip(counts.items(), "os^"):
