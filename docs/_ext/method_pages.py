@@ -7,6 +7,7 @@ memory and the size of a preconditioner are counted on a small system while the 
 from __future__ import annotations
 
 import inspect
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ OTHERS = {
                 "RecycleSpace", "surrogate"),
     "Operators": ("Grid", "GridOperator", "boundary_rhs", "Preconditioner", "Policy",
                   "algebraic_multigrid", "from_pyamg", "to_cuda"),
-    "Data": ("generate", "dataset"),
+    "Problems and data": ("problems.sequence", "problems.gaussian_random_field", "generate",
+                          "dataset", "data.Samples"),
+    "Networks": ("learned.DCD",),
+    "Contracts": ("testing.check_method", "testing.check_preconditioner"),
     "Threads": ("get_num_threads", "set_num_threads"),
 }  # fmt: skip
 
@@ -57,7 +61,7 @@ def write_pages(folder: Path) -> None:
     parts = [heading("Other names")]
     for title, names in OTHERS.items():
         parts.append(heading(title, "-"))
-        parts.extend(documented(getattr(kl, name), f"krylearn.{name}") for name in names)
+        parts.extend(documented(attrgetter(name)(kl), f"krylearn.{name}") for name in names)
     write(folder / "names.rst", "\n".join(parts))
 
 
