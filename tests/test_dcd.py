@@ -16,13 +16,13 @@ from krylearn.learned.dcd.cycle import StencilPreconditioner  # noqa: E402
 from krylearn.learned.dcd.paper import DirectionNet  # noqa: E402
 from krylearn.learned.dcd.stencils import StencilCycle  # noqa: E402
 from krylearn.learned.dcd.systems import (  # noqa: E402
-    Systems,
     lanczos,
     obstacles,
     pressure_operator,
     ritz_basis,
 )
 from krylearn.learned.dcd.train_stencils import as_tensors, draw_operator  # noqa: E402
+from krylearn.learned.unrolled import Systems  # noqa: E402
 from krylearn.testing import require_honest  # noqa: E402
 
 

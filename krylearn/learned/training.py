@@ -315,9 +315,10 @@ def trainer_of(family: str, config: str | Path) -> tuple[Any, Any]:
         If there is no such family or configuration.
     """
     if family == "mgno":
-        from krylearn.learned.mgno import train
+        from krylearn.learned.mgno import train, train_linear
 
-        return train.Trainer, train.Config.read(config)
+        module: Any = train_linear if train.Config.kind_of(config) == "cycle" else train
+        return module.Trainer, module.Config.read(config)
     if family == "dcd":
         from krylearn.learned.dcd import train_paper, train_stencils
 

@@ -1,7 +1,6 @@
-"""Training systems: pressure projections past random obstacles, and what is solved on the device.
+"""Training systems: pressure projections past random obstacles, and their Ritz vectors.
 
-The Lanczos process and the iteration that networks are trained in work on tensors, so that they
-run where the network does and gradients pass through them.
+The Lanczos process works on tensors, so that it runs where the network does.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from krylearn.grid import Grid, GridOperator
 
-__all__ = ["Systems", "lanczos", "obstacles", "pressure_operator", "ritz_basis"]
+__all__ = ["lanczos", "obstacles", "pressure_operator", "ritz_basis"]
 
 
 def obstacles(shape: Sequence[int], seed: Any, most: int = 5) -> np.ndarray:
@@ -51,72 +50,6 @@ def pressure_operator(fluid: np.ndarray, open_top: bool = True) -> GridOperator:
     grid = Grid(fluid.shape, lengths=[float(n) for n in fluid.shape], centering="cell",
                 boundary=[*["neumann"] * (fluid.ndim - 1), top])  # fmt: skip
     return GridOperator.diffusion(grid, mask=fluid)
-
-
-class Systems:
-    """Several matrices on grids of one shape, applied to batches that hold each equally often.
-
-    Parameters
-    ----------
-    operators : list of GridOperator
-    each : int
-        Vectors that belong to each operator: the first `each` of a batch to the first, and so on.
-    device : str
-    """
-
-    def __init__(self, operators: Sequence[GridOperator], each: int = 1,
-                 device: Any = "cpu") -> None:  # fmt: skip
-        parts = [A.stencil() for A in operators]
-        ndim = operators[0].grid.ndim
-        stacks = [np.stack([diagonal, *upper]) for diagonal, upper, _ in parts]
-        masks = [np.ones(A.grid.shape, bool) if A.mask is None else A.mask for A in operators]
-
-        def put(values: Any) -> Tensor:
-            tensor = torch.from_numpy(np.stack(values).astype(np.float32)).to(device)
-            return tensor.repeat_interleave(each, dim=0)
-
-        stack, self.mask = put(stacks), put(masks)
-        self.diagonal, self.upper = stack[:, 0], [stack[:, 1 + d] for d in range(ndim)]
-        self.axes = tuple(range(1, ndim + 1))
-
-    def chosen(self, rows: Tensor) -> Systems:
-        """Return the systems of some rows."""
-        new: Systems = object.__new__(Systems)
-        new.diagonal, new.upper = self.diagonal[rows], [u[rows] for u in self.upper]
-        new.mask, new.axes = self.mask[rows], self.axes
-        return new
-
-    def mean(self, x: Tensor) -> Tensor:
-        """Return the mean over the cells with an unknown, (batch, 1, ...)."""
-        return self.dot(self.mask, x) / self.dot(self.mask, self.mask)
-
-    def apply(self, x: Tensor) -> Tensor:
-        """Return A times each vector of a batch."""
-        y = self.diagonal * x
-        for axis, u in zip(self.axes, self.upper):
-            y = y + u * x.roll(-1, axis) + (u * x).roll(1, axis)
-        return y
-
-    def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the inner product of each pair of vectors, (batch, 1, ...)."""
-        return (x * y).sum(self.axes, keepdim=True)
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.dot(x, x).sqrt()
-
-    def advance(self, q: Tensor, r: Tensor, history: Sequence[Sequence[Tensor]] = ()
-                ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """Take the step of the iteration with the directions q; return p, A p, p A p and r.
-
-        `history` holds (p, A p, p A p) of earlier steps, to which q is made A-orthogonal; where
-        p A p is zero there is none.
-        """
-        p = q * self.mask
-        for past, image, curvature in history:
-            p = p - self.dot(p, image) / curvature.clamp_min(1e-30) * past
-        image = self.apply(p)
-        curvature = self.dot(p, image)
-        return p, image, curvature, r - self.dot(p, r) / curvature.clamp_min(1e-30) * image
 
 
 def lanczos(apply: Any, start: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

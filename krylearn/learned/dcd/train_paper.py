@@ -17,7 +17,8 @@ import torch
 
 from krylearn.learned import training
 from krylearn.learned.dcd.paper import DirectionNet
-from krylearn.learned.dcd.systems import Systems, lanczos, obstacles, pressure_operator, ritz_basis
+from krylearn.learned.dcd.systems import lanczos, obstacles, pressure_operator, ritz_basis
+from krylearn.learned.unrolled import Systems
 
 
 @dataclass

@@ -18,7 +18,8 @@ from krylearn.grid import GridOperator
 from krylearn.learned import training
 from krylearn.learned.dcd.geometry import coarsest_inverse, geometries, stack_of
 from krylearn.learned.dcd.stencils import StencilCycle
-from krylearn.learned.dcd.systems import Systems, obstacles, pressure_operator
+from krylearn.learned.dcd.systems import obstacles, pressure_operator
+from krylearn.learned.unrolled import Systems, mean_rate, norms_along, steps_to
 from krylearn.problems.fields import gaussian_random_field
 
 FIELDS = ("links", "ties", "active", "diagonal")
@@ -148,21 +149,12 @@ class Trainer(training.Trainer):
         # Half of the right-hand sides are noise, half of them A times noise.
         b = torch.where(self.rough < 0.5, b, systems.apply(b) * systems.mask)
         b = b - self.floating[rows] * systems.mask * systems.mean(b)
-        stencils, inverse = self.model.make(levels), self.inverse[rows]
-        norms = self._run(systems, stencils, inverse, b, self.config.unroll)
-        rates = [(norms[j] / norms[0]).clamp_min(1e-7).log() / j for j in range(2, len(norms))]
-        return torch.stack(rates).mean()
+        direction = self._directions(levels, self.inverse[rows])
+        return mean_rate(norms_along(systems, direction, b, self.config.unroll))
 
-    def _run(self, systems: Systems, stencils: Any, inverse: Any, r: torch.Tensor,
-             steps: int) -> list[torch.Tensor]:  # fmt: skip
-        norms = [systems.norm(r)]
-        past: list[Any] = []
-        for _ in range(steps):
-            q = self.model(r, stencils, inverse)
-            *direction, r = systems.advance(q, r, past)
-            past = [direction, *past[:1]]
-            norms.append(systems.norm(r))
-        return norms
+    def _directions(self, levels: Any, inverse: torch.Tensor) -> Any:
+        stencils = self.model.make(levels)
+        return lambda r: self.model(r, stencils, inverse)
 
     # -- figures ---------------------------------------------------------------------------
 
@@ -180,16 +172,9 @@ class Trainer(training.Trainer):
             maker = torch.Generator().manual_seed(k)
             r = torch.randn(2, *shape, generator=maker).to(self.device) * systems.mask
             r = r - systems.mask * systems.mean(r)
-            norms = self._run(systems, self.model.make(levels), inverse, r, 25)
-            left = torch.stack([(n / norms[0]).flatten() for n in norms]).nan_to_num(1.0)
-            worst = left.cummin(0).values.amax(1).tolist()
-            enough = [j for j, value in enumerate(worst) if value < bound]
-            # Between two iterations by how far the residual fell.
-            j = enough[0] if enough else 0
-            found["x".join(map(str, shape))] = (
-                j - np.log(bound / worst[j]) / np.log(worst[j - 1] / worst[j]) if j else 99.0
-            )
-        return {name: float(value) for name, value in found.items()}
+            norms = norms_along(systems, self._directions(levels, inverse), r, 25)
+            found["x".join(map(str, shape))] = steps_to(norms, bound)
+        return found
 
     def watch(self) -> dict[str, float]:
         return self.counts(self.config.valid, 0)

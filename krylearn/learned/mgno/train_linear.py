@@ -1,0 +1,159 @@
+"""Training of the linear cycle: ``krylearn train mgno CONFIG`` with ``kind = "cycle"``.
+
+Pools of matrices, with a reaction and coefficients that vary in some; the loss is what k steps of
+the actual iteration leave of the residual, and gradients pass through them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from krylearn.grid import Grid, GridOperator
+from krylearn.learned import training
+from krylearn.learned.mgno.linear import LinearMgNO
+from krylearn.learned.mgno.preconditioner import shift_of
+from krylearn.learned.unrolled import Systems, mean_rate, norms_along, steps_to
+from krylearn.problems.fields import gaussian_random_field, piecewise
+
+
+@dataclass
+class Config(training.Settings):
+    """What a training run depends on; a TOML file names what differs from these.
+
+    Attributes
+    ----------
+    stages : list of [shape, share of the epochs, batch, matrices]
+        Grids that training passes through; the last one takes the rest.
+    unroll : int
+        Steps of the iteration that the loss looks at.
+    shifted, varying : float
+        Shares of the matrices with a reaction, and with coefficients 12 and 3.
+    valid, test : list of shapes
+        Grids of the systems, not trained on, that are watched, and looked at once.
+    """
+
+    name: str = "cycle"
+    kind: str = "cycle"
+    stages: list[Any] = field(default_factory=lambda: [[[32, 32], 1.0, 8, 32]])
+    unroll: int = 6
+    shifted: float = 0.25
+    varying: float = 0.0
+    steps: int = 100
+    model: dict[str, Any] = field(default_factory=dict)
+    valid: list[Any] = field(default_factory=list)
+    test: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def folder(cls) -> Path:
+        return Path(__file__).parent / "configs"
+
+
+def draw_operator(shape: Any, seed: Any, shifted: float, varying: float) -> GridOperator:
+    """Draw a matrix: Dirichlet sides, nodes or cells, with or without a reaction."""
+    rng = np.random.default_rng(seed)
+    centering = "cell" if rng.random() < 0.5 else "node"
+    more = 0 if centering == "cell" else 1
+    # Spacing one, so that the diagonal is 2 d inside.
+    grid = Grid(shape, [float(n + more) for n in shape], centering=centering)
+    reaction = 10.0 ** rng.uniform(-4, 1) if rng.random() < shifted else 0.0
+    if rng.random() >= varying:
+        return GridOperator.diffusion(grid, 1.0, reaction)
+    c = piecewise(gaussian_random_field(shape, alpha=2.0, tau=3.0, seed=rng)) / 6
+    return GridOperator.diffusion(grid, c, reaction)
+
+
+class Pool:
+    """Matrices on grids of one shape, in the units in which the cycle works."""
+
+    def __init__(self, operators: list[GridOperator], device: Any) -> None:
+        self.systems = Systems(operators, 1, device)
+        self.shift = torch.tensor([shift_of(A) for A in operators], dtype=torch.float32,
+                                  device=device)  # fmt: skip
+
+    def directions(self, model: LinearMgNO, rows: Any = slice(None)) -> Any:
+        """Return the map from residuals to directions in some of the systems."""
+        scale, shift = self.systems.diagonal[rows].rsqrt(), self.shift[rows]
+        return lambda r: scale * model(scale * r, shift)
+
+
+class Trainer(training.Trainer):
+    """The cycle, its optimiser and its pool of matrices on one device.
+
+    Parameters
+    ----------
+    config : Config
+    device : str
+    """
+
+    watched = 1
+
+    def __init__(self, config: Config, device: str = "cpu") -> None:
+        self.prepare(config)
+        dimension = len(config.stages[0][0])
+        model = LinearMgNO(**({"dimension": dimension} | config.model))
+        super().__init__(config, model, config.steps, device)
+        self._stage = -1
+
+    def draw_epoch(self, epoch: int) -> None:
+        config = self.config
+        ends = np.cumsum([share for _, share, *_ in config.stages]) * config.epochs
+        stage = min(int(np.searchsorted(ends, epoch, side="right")), len(ends) - 1)
+        if stage != self._stage:
+            self._stage, self._graph = stage, None
+            shape, _, batch, count = config.stages[stage]
+            self.pool = Pool([draw_operator(shape, [config.seed, stage, k], config.shifted,
+                                            config.varying) for k in range(count)],
+                             self.device)  # fmt: skip
+            self.rows = torch.zeros(batch, dtype=torch.long, device=self.device)
+            self.noise = torch.zeros(batch, *shape, device=self.device)
+            self.rough = torch.zeros(batch, *[1] * len(shape), device=self.device)
+        maker = torch.Generator(self.device).manual_seed(1000003 * (config.seed + 1) + epoch)
+        self._maker = maker
+        self._picked = torch.randint(0, len(self.pool.shift), (config.steps, len(self.rows)),
+                                     generator=maker, device=self.device)  # fmt: skip
+
+    def draw(self, k: int) -> None:
+        self.rows.copy_(self._picked[k])
+        self.noise.normal_(generator=self._maker)
+        self.rough.uniform_(generator=self._maker)
+
+    def loss(self) -> torch.Tensor:
+        """Return the mean logarithm of what a step leaves, along runs of the iteration."""
+        systems = self.pool.systems.chosen(self.rows)
+        # Half of the right-hand sides are noise, half of them A times noise.
+        b = torch.where(self.rough < 0.5, self.noise, systems.apply(self.noise))
+        direction = self.pool.directions(self.model, self.rows)
+        return mean_rate(norms_along(systems, direction, b, self.config.unroll))
+
+    @torch.no_grad()
+    def counts(self, shapes: list[Any], first: int) -> dict[str, float]:
+        """Return the iterations to 1e-5, the worst of a few systems without a reaction."""
+        found = {}
+        for k, shape in enumerate(shapes):
+            operators = [draw_operator(shape, [77, first, k, j], 0.0, float(
+                j >= 2 and self.config.varying > 0)) for j in range(4)]  # fmt: skip
+            pool = Pool(operators, self.device)
+            maker = torch.Generator().manual_seed(k)
+            r = torch.randn(4, *shape, generator=maker).to(self.device)
+            norms = norms_along(pool.systems, pool.directions(self.model), r, 30)
+            found["x".join(map(str, shape))] = steps_to(norms, 1e-5)
+        return found
+
+    def watch(self) -> dict[str, float]:
+        return self.counts(self.config.valid, 0)
+
+    def report(self) -> dict[str, Any]:
+        config = self.config
+        sizes = ", ".join("x".join(map(str, shape)) for shape, *_ in config.stages)
+        matrices = sum(count for *_, count in config.stages)
+        return {
+            "kind": "cycle", "test": self.counts(config.test, 100),
+            "data": f"Poisson with Dirichlet sides, nodes and cells, {sizes}: {matrices} matrices, "
+            f"{config.shifted:.0%} with a reaction, {config.varying:.0%} with coefficients 12 "
+            "and 3",
+        }  # fmt: skip
