@@ -164,6 +164,10 @@ register("dcd", "method", "learned.dcd.dcd:dcd", "spd",
          "deep conjugate directions: a network proposes, cg takes over where it fails",
          needs_entries=True, cuda=True)  # fmt: skip
 
+register("mgno", "preconditioner", "learned.mgno.preconditioner:MgNOCycle", "separable",
+         "a linear multigrid neural operator: a V-cycle of learned convolutions",
+         needs_entries=True)  # fmt: skip
+
 for _name, _class, _looks_at, _summary in (
     ("tsallis_inf", "TsallisINF", "nothing", "regularised leaders, Tsallis entropy"),
     ("binned_tsallis_inf", "BinnedTsallisINF", "context", "Tsallis-INF in each bin of the context"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MgNO", "MultigridConv"]
+__all__ = ["MgNO", "MultigridConv", "Scaled"]
 
 # What lies beyond a side, by its boundary condition.
 PADDING: dict[str, Any] = {"dirichlet": "zeros", "neumann": "reflect", "periodic": "circular"}
@@ -125,7 +125,46 @@ class MultigridConv(nn.Module):
         return whole[kept]
 
 
-class MgNO(nn.Module):
+class Scaled(nn.Module):
+    """A network between fields whose last layer's output is scaled, in units of its training data.
+
+    Parameters
+    ----------
+    outputs, dimension : int
+    scaled_on : sequence of int, optional
+        The grid of the two fields that outputs are scaled with, a mean and a deviation for each
+        point; by default they are two numbers. They are 0 and 1 until `set_scale` is called, and
+        belong to the weights.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, outputs: int, dimension: int, scaled_on: Sequence[int] | None) -> None:
+        super().__init__()
+        self._fixed = scaled_on is None
+        place = (1, outputs, *(scaled_on or [1] * dimension))
+        self.register_buffer("mean", torch.zeros(place))
+        self.register_buffer("deviation", torch.ones(place))
+
+    def set_scale(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the fields that outputs are scaled with: their mean and deviation in training."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def scaled(self, u: Tensor) -> Tensor:
+        """Return outputs in the units of the data."""
+        return self._on(self.mean, u.shape) + self._on(self.deviation, u.shape) * u
+
+    def _on(self, field: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return a field of scales on another grid than its own, where that is asked for."""
+        if self._fixed or field.shape[2:] == shape[2:]:
+            return field
+        mode = ("linear", "bilinear", "trilinear")[field.ndim - 3]
+        return F.interpolate(field, size=list(shape[2:]), mode=mode)
+
+
+class MgNO(Scaled):
     """A multigrid neural operator: ``u <- gelu(W u + L u)``, W a `MultigridConv`, L pointwise.
 
     Parameters
@@ -137,10 +176,8 @@ class MgNO(nn.Module):
     layers, levels : int
     dimension, boundary, coarsest, restrict_residual
         As for `MultigridConv`.
-    scaled_on : sequence of int, optional
-        The grid of the two fields that the last layer's output is scaled with, a mean and a
-        deviation for each point; by default they are two numbers. They are 0 and 1 until
-        `set_scale` is called, and belong to the weights.
+    scaled_on
+        As for `Scaled`.
 
     Notes
     -----
@@ -162,14 +199,11 @@ class MgNO(nn.Module):
     572661
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, inputs: int = 1, outputs: int = 1, width: int = 24, layers: int = 4,
                  levels: int = 6, dimension: int = 2, boundary: str = "dirichlet",
                  coarsest: int = 2, restrict_residual: bool = False,
                  scaled_on: Sequence[int] | None = None) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(outputs, dimension, scaled_on)
         self.settings = {
             "inputs": inputs, "outputs": outputs, "width": width, "layers": layers,
             "levels": levels, "dimension": dimension, "boundary": boundary,
@@ -185,9 +219,6 @@ class MgNO(nn.Module):
         self.pointwise = nn.ModuleList(point(a, width, 1) for a in channels[:-1])
         self.head = point(width, outputs, 1, bias=False)
         self.least = 2 ** (levels - 1)
-        place = (1, outputs, *(scaled_on or [1] * dimension))
-        self.register_buffer("mean", torch.zeros(place))
-        self.register_buffer("deviation", torch.ones(place))
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the predicted field, (batch, outputs, n, ...), of a (batch, inputs, n, ...)."""
@@ -198,17 +229,4 @@ class MgNO(nn.Module):
             )
         for W, L in zip(self.multigrid, self.pointwise):
             u = F.gelu(W(u) + L(u))
-        u = self.head(u)
-        return self._scale(self.mean, u.shape) + self._scale(self.deviation, u.shape) * u
-
-    def set_scale(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the fields that outputs are scaled with: their mean and deviation in training."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
-
-    def _scale(self, field: Tensor, shape: Sequence[int]) -> Tensor:
-        """Return a field of scales on another grid than its own, where that is asked for."""
-        if self.settings["scaled_on"] is None or field.shape[2:] == shape[2:]:
-            return field
-        mode = ("linear", "bilinear", "trilinear")[field.ndim - 3]
-        return F.interpolate(field, size=list(shape[2:]), mode=mode)
+        return self.scaled(self.head(u))

@@ -68,9 +68,11 @@ class Trainer(training.Trainer):
     ----------
     config : Config
     device : str
+    network : type
+        What is trained: a `Scaled` that takes ``config.model``.
     """
 
-    def __init__(self, config: Config, device: str = "cpu") -> None:
+    def __init__(self, config: Config, device: str = "cpu", network: Any = MgNO) -> None:
         self.prepare(config)
         count = config.train + config.valid + config.test
         a, u = load_fields(config.data, 0, count, config.stride)
@@ -85,7 +87,7 @@ class Trainer(training.Trainer):
         settings = {"inputs": a.shape[1], "dimension": a.ndim - 2} | config.model
         if config.pointwise:
             settings["scaled_on"] = u.shape[2:]
-        model: Any = MgNO(**settings)
+        model: Any = network(**settings)
         over = 0 if config.pointwise else None
         model.set_scale(*(torch.from_numpy(np.asarray(part)) for part in
                           (u[seen].mean(over), u[seen].std(over))))  # fmt: skip

@@ -1,0 +1,51 @@
+"""Multigrid neural operators: errors, starts, the linear cycle, speed, transfer, and rivals.
+
+All solvers are this library's. The surrogates are those that it ships, judged on samples that none
+was trained on; the rivals are trained here.
+
+References
+----------
+He, Liu and Xu (2024), MgNO: efficient parameterization of linear operators via multigrid, ICLR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from krylearn.benchmarks.papers.mgno import predictions, sockets
+from krylearn.benchmarks.papers.mgno.figures import draw, show
+from krylearn.learned import weights
+
+__all__ = ["TITLE", "draw", "parts", "show"]
+
+TITLE = "Multigrid neural operators (MgNO)"
+
+
+def parts(full: bool) -> dict[str, Callable]:
+    """Return the experiments by name; `full` takes the paper's numbers of samples and epochs."""
+    found: dict[str, Callable] = {}
+    for name in weights.names("surrogate"):
+        found[f"errors/{name}"] = partial(predictions.errors, name, 100 if full else 16)
+        found[f"transfer/{name}"] = partial(predictions.transfer, name, 20 if full else 4)
+        found[f"speed/{name}"] = partial(predictions.speed, name, 64 if full else 16)
+        found[f"start/{name}"] = partial(
+            sockets.start, name, 20 if full else 3, 1000 if full else 100
+        )
+    found["cycle"] = partial(sockets.cycle, (64, 128, 256, 512) if full else (64, 128, 256))
+    found["rivals"] = compare_full if full else compare_small
+    return found
+
+
+def compare_small(say: Callable) -> dict:
+    """Train MgNO, U-Net and FNO for a minute each on one core."""
+    from krylearn.benchmarks.papers.mgno.rivals import compare
+
+    return compare(32, 200, 20, 8, say)
+
+
+def compare_full(say: Callable) -> dict:
+    """Train the three at the paper's width and number of samples."""
+    from krylearn.benchmarks.papers.mgno.rivals import compare
+
+    return compare(211, 1000, 500, 24, say)
