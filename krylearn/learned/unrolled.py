@@ -1,4 +1,4 @@
-"""Training through the iteration: steps of flexible conjugate gradients that gradients pass through.
+"""Training through the iteration: gradients pass through steps of flexible conjugate gradients.
 
 Whatever maps residuals to directions is trained on what some steps of the actual iteration leave
 of the residual. All of it works on tensors, so that it runs where the network does.

@@ -14,8 +14,8 @@ __all__ = ["LinearMgNO"]
 
 _CONV: tuple[Any, ...] = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED: tuple[Any, ...] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-# Points of what lies beyond a side that a convolution sees.
-REACH = 1
+# The boundary condition at both ends of an axis.
+Pair = tuple[str, str]
 
 
 class LinearMgNO(nn.Module):
@@ -27,7 +27,8 @@ class LinearMgNO(nn.Module):
         w (a + S' S)  +  R' M' R
 
     where ``w = 1 / (1 + g 4^level shift)`` takes back coarse levels where a reaction outweighs
-    diffusion. It works in units in which the matrix has a diagonal of ones.
+    diffusion. It works in units in which the matrix has a diagonal of ones
+    inside the grid.
 
     Parameters
     ----------
@@ -99,8 +100,8 @@ class LinearMgNO(nn.Module):
                 for down, up in zip(both[:half], both[half:]):
                     up.copy_(down)
 
-    def forward(self, r: Tensor, shift: Tensor | float = 0.0,
-                sides: Sequence[tuple[str, str]] | None = None) -> Tensor:  # fmt: skip
+    def forward(self, r: Tensor, shift: Tensor | float = 0.0, sides: Sequence[Pair] | None = None,
+                nodes: bool = True) -> Tensor:  # fmt: skip
         """Return M r.
 
         Parameters
@@ -110,66 +111,69 @@ class LinearMgNO(nn.Module):
             What the diagonal has beyond the couplings inside the grid, relative to those.
         sides : sequence of pairs of str, optional
             The boundary condition at the ends of each axis, 'dirichlet' by default: it decides on
-            the padding, by zeros, reflection or wrapping around.
+            what convolutions see beyond, minus the mirror image, the mirror image (Neumann), or
+            what is at the other end (periodic).
+        nodes : bool
+            The points are nodes, not midpoints of cells. Coarse points are midpoints.
         """
         shift = torch.as_tensor(shift, dtype=r.dtype, device=r.device)
         shift = shift.reshape(-1, *[1] * (self.dimension + 1))
-        plain = sides is None or all(side == "dirichlet" for pair in sides for side in pair)
-        return self._cycle(r[:, None], shift, None if plain else sides, 0)[:, 0]
+        sides = [("dirichlet", "dirichlet")] * self.dimension if sides is None else sides
+        return self._cycle(r[:, None], shift, sides, nodes, 0)[:, 0]
 
-    def _cycle(self, f: Tensor, shift: Tensor, sides: Any, level: int) -> Tensor:
+    def _cycle(self, f: Tensor, shift: Tensor, sides: Any, nodes: bool, level: int) -> Tensor:
         kinds = len(self.gain)
         kind = min(level, kinds - 1)
         up = kind + (0 if self.tied else kinds)
-        u = _transposed(_conv(f, self.smooth[kind], 1, sides), self.smooth[up], 1, sides, f.shape)
-        u = u + self.gain[kind].exp() * f
-        u = u / (1 + F.softplus(self.reaction[kind]) * 4.0**level * shift)
+        conv, transposed = _CONV[self.dimension - 1], _TRANSPOSED[self.dimension - 1]
+        beyond = [_beyond(n, pair, nodes) for n, pair in zip(f.shape[2:], sides)]
+        wide = _pad(f, beyond)
+        u = transposed(conv(wide, self.smooth[kind]), self.smooth[up])
+        weight = 1 / (1 + F.softplus(self.reaction[kind]) * 4.0**level * shift)
+        u = weight * u
         if max(f.shape[2:]) > 2:
-            e = self._cycle(_conv(f, self.restrict[kind], 2, sides), shift, sides, level + 1)
-            u = u + _transposed(e, self.restrict[up], 2, sides, f.shape)
-        return u
+            below = conv(wide, self.restrict[kind], stride=2)
+            e = self._cycle(below, shift, sides, False, level + 1)
+            u = u + transposed(e, self.restrict[up], stride=2)
+        return _fold(u, beyond) + weight * self.gain[kind].exp() * f
 
 
-def _conv(f: Tensor, weight: Tensor, stride: int, sides: Any) -> Tensor:
-    """Convolve; with stride 2 an axis of odd length is made longer by one point beyond its end."""
-    ndim = f.ndim - 2
-    conv = _CONV[ndim - 1]
-    odd = [stride == 2 and n % 2 == 1 for n in f.shape[2:]]
-    if sides is None:
-        if any(odd):
-            f = F.pad(f, [k for o in reversed(odd) for k in (0, int(o))])
-        return conv(f, weight, stride=stride, padding=REACH)
-    for axis in range(ndim):
-        index, inside = _beyond(f.shape[2 + axis], odd[axis], sides[axis], f)
-        f = f.index_select(2 + axis, index) * _along(inside, axis, ndim)
-    return conv(f, weight, stride=stride)
+# A ghost: the point beyond an end takes so many times the value of another point.
+Ghost = tuple[int, float]
 
 
-def _transposed(e: Tensor, weight: Tensor, stride: int, sides: Any, shape: Any) -> Tensor:
-    """Apply the transpose of `_conv`, to a grid of a shape."""
-    ndim = e.ndim - 2
-    transposed = _TRANSPOSED[ndim - 1]
-    if sides is None:
-        u = transposed(e, weight, stride=stride, padding=REACH)
-        return u[(..., *(slice(0, n) for n in shape[2:]))]
-    u = transposed(e, weight, stride=stride)
-    for axis in range(ndim):
-        n = shape[2 + axis]
-        index, inside = _beyond(n, stride == 2 and n % 2 == 1, sides[axis], u)
-        whole = u.new_zeros(*u.shape[: 2 + axis], n, *u.shape[3 + axis :])
-        u = whole.index_add(2 + axis, index, u * _along(inside, axis, ndim))
-    return u
-
-
-def _beyond(n: int, odd: bool, pair: tuple[str, str], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the points of a padded axis take their values, and 0 for those that are zero."""
-    place = torch.arange(-REACH, n + REACH + odd, device=like.device)
-    inside = ~((place < 0) & (pair[0] == "dirichlet") | (place >= n) & (pair[1] == "dirichlet"))
+def _beyond(n: int, pair: Pair, nodes: bool) -> tuple[Ghost, list[Ghost]]:
+    """Return the ghost before an axis and those behind it: two behind one of odd length."""
     if pair[0] == "periodic":
-        return place % n, inside.to(like.dtype)
-    place = place % (2 * n)
-    return torch.minimum(place, 2 * n - 1 - place), inside.to(like.dtype)
+        return (n - 1, 1.0), [(k % n, 1.0) for k in range(1 + n % 2)]
+    ghosts = []
+    for side, count in zip(pair, (1, 1 + n % 2)):
+        sign = -1.0 if side == "dirichlet" else 1.0
+        # Nodes lie on a Neumann side, and one step inside of a Dirichlet side, which holds zero.
+        first = 0 if not nodes else 1 if side == "neumann" else -1
+        found = [(min(first + k, n - 1), sign) if first + k >= 0 else (0, 0.0)
+                 for k in range(count)]  # fmt: skip
+        ghosts.append(found)
+    return ghosts[0][0], [(n - 1 - k, sign) for k, sign in ghosts[1]]
 
 
-def _along(values: Tensor, axis: int, ndim: int) -> Tensor:
-    return values.reshape(-1, *[1] * (ndim - 1 - axis))
+def _pad(f: Tensor, beyond: list[tuple[Ghost, list[Ghost]]]) -> Tensor:
+    """Return f with the ghosts around it."""
+    for axis, (before, behind) in enumerate(beyond, 2):
+        parts = [before, None, *behind]
+        f = torch.cat([f if part is None else part[1] * f.narrow(axis, part[0], 1)
+                       for part in parts], dim=axis)  # fmt: skip
+    return f
+
+
+def _fold(y: Tensor, beyond: list[tuple[Ghost, list[Ghost]]]) -> Tensor:
+    """Apply the transpose of `_pad`."""
+    for axis, (before, behind) in reversed(list(enumerate(beyond, 2))):
+        n = y.shape[axis] - 1 - len(behind)
+        u = y.narrow(axis, 1, n).clone()
+        places = [(0, before), *enumerate(behind, n + 1)]
+        for place, (source, sign) in places:
+            if sign:
+                u.narrow(axis, source, 1).add_(y.narrow(axis, place, 1), alpha=sign)
+        y = u
+    return y

@@ -15,7 +15,7 @@ from krylearn.learned.mgno.linear import LinearMgNO
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid.structured import as_grid_operator
 
-__all__ = ["MgNOCycle", "shift_of"]
+__all__ = ["MgNOCycle", "seen_of"]
 
 # Below this many unknowns there is nothing to gain from a lower precision.
 SINGLE = 4096
@@ -51,7 +51,7 @@ class MgNOCycle(Preconditioner):
     -----
     Convolutions are the same everywhere. Of A they see the diagonal, by which residuals and
     directions are scaled, the sides and a reaction; so they suit constant coefficients, and
-    serve less the more coefficients vary. A wrong one costs iterations and not the answer.
+    serve less the more coefficients vary. A poor one costs iterations and not the answer.
 
     References
     ----------
@@ -81,7 +81,8 @@ class MgNOCycle(Preconditioner):
         real = self.dtype.type(0).real.dtype
         self.working = np.dtype("f") if A.shape[0] >= SINGLE else real
         single = self.working == np.dtype("f")
-        made = LinearMgNO(**network.settings).to(torch.float32 if single else torch.float64)
+        settings: Any = network.settings
+        made = LinearMgNO(**settings).to(torch.float32 if single else torch.float64)
         made.load_state_dict(network.state_dict())
         self.model = made.requires_grad_(False).eval()
         self._build(A)
@@ -105,11 +106,10 @@ class MgNOCycle(Preconditioner):
 
     def _build(self, A: Any) -> None:
         self.grid = A.grid
-        diagonal = A.diagonal().real.astype(float).reshape(A.grid.shape)
+        diagonal, self._shift = seen_of(A)
         # A multiple of A has a multiple of the scales: near 1, single precision serves.
         self._unit = float(np.median(diagonal))
         self._scale = np.sqrt(self._unit / diagonal).astype(self.working)
-        self._shift = shift_of(A)
 
     def update(self, A: Any) -> MgNOCycle:
         """Take new coefficients on the same grid."""
@@ -132,7 +132,8 @@ class MgNOCycle(Preconditioner):
                            for part in parts])  # fmt: skip
         scaled *= self._scale
         with torch.inference_mode():
-            found = self.model(torch.from_numpy(scaled), self._shift, self.grid.boundary).numpy()
+            found = self.model(torch.from_numpy(scaled), self._shift, self.grid.boundary,
+                               self.grid.centering == "node").numpy()  # fmt: skip
         found *= self._scale
         gain = 1 / (unit * self._unit)
         if self.dtype.kind == "c":
@@ -142,11 +143,28 @@ class MgNOCycle(Preconditioner):
         return out
 
 
-def shift_of(A: Any) -> float:
-    """Return what the diagonal has beyond the couplings, relative to those, inside the grid."""
-    stack = np.abs(A._points()[: 1 + A.grid.ndim].astype(complex if A.dtype.kind == "c" else float))
-    couplings = sum(u + np.roll(u, 1, axis) for axis, u in enumerate(stack[1:]))
-    # Rows beside a side have fewer couplings than those inside: the median is that of the others.
-    held = (stack[0] - couplings) / np.maximum(couplings, 1e-6 * stack[0])
-    inside: Any = tuple(slice(1, -1) if n > 2 else slice(None) for n in held.shape)
-    return float(max(np.median(held[inside]), 0.0))
+def seen_of(A: Any) -> tuple[np.ndarray, float]:
+    """Return what a cycle sees of a grid operator.
+
+    Returns
+    -------
+    diagonal : array of grid.shape
+        As it would be if the grid went on beyond its sides, and no side held it.
+    shift : float
+        What the diagonal has beyond the couplings, relative to those, inside the grid.
+    """
+    grid = A.grid
+    stack = np.abs(A._points()[: 1 + grid.ndim].astype(complex if A.dtype.kind == "c" else float))
+    diagonal, couplings, missing = stack[0], np.zeros(grid.shape), np.zeros(grid.shape)
+    for axis, upper in enumerate(stack[1:]):
+        lower = np.roll(upper, 1, axis)
+        couplings += upper + lower
+        if not grid.periodic[axis]:
+            for end, opposite in ((0, upper), (-1, lower)):
+                place: Any = (*[slice(None)] * axis, end)
+                missing[place] += opposite[place]
+    excess = np.maximum(diagonal - couplings, 0)
+    inside: Any = tuple(slice(1, -1) if n > 2 else slice(None) for n in grid.shape)
+    held = excess / np.maximum(couplings + missing, 1e-6 * diagonal)
+    # A side holds what is beside it by its coupling, or twice that where it is half as far.
+    return diagonal - np.minimum(excess, 2 * missing) + missing, float(np.median(held[inside]))

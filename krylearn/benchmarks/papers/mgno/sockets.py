@@ -42,18 +42,9 @@ def start(name: str, count: int, bank: int, say: Callable) -> list[dict[str, Any
     rows = []
     for solver, solve in solvers.items():
         for which, begin in starts.items():
-            records = []
-            for a in drawn[:1].repeat(2, axis=0) if not records else []:  # compiles
-                A = _operator(a)
-                solve(A, np.ones(A.shape[0]), begin(A))
-            for a in drawn[:count]:
-                A = _operator(a)
-                b = np.ones(A.shape[0])
-                began = time.perf_counter()
-                x, info = solve(A, b, begin(A))
-                records.append((info.iterations, time.perf_counter() - began, info.residuals[0]
-                                / np.linalg.norm(b), info.converged))  # fmt: skip
-            iterations, seconds, first, converged = map(list, zip(*records))
+            records = [_solved(solve, begin, a) for a in drawn[[0, *range(count)]]]
+            # The first one compiles.
+            iterations, seconds, first, converged = map(list, zip(*records[1:]))
             rows.append({"solver": solver, "start": which, "iterations": np.mean(iterations),
                          "seconds": statistics.median(seconds), "residual": np.mean(first),
                          "converged": int(sum(converged)), "samples": count})  # fmt: skip
@@ -61,8 +52,14 @@ def start(name: str, count: int, bank: int, say: Callable) -> list[dict[str, Any
     return rows
 
 
-def _operator(a: np.ndarray) -> Any:
-    return kl.GridOperator.diffusion(kl.Grid(a.shape, centering="cell"), a)
+def _solved(solve: Callable, begin: Callable, a: np.ndarray) -> tuple[int, float, float, bool]:
+    """Return iterations, seconds, the first relative residual, and whether it converged."""
+    A = kl.GridOperator.diffusion(kl.Grid(a.shape, centering="cell"), a)
+    b = np.ones(A.shape[0])
+    began = time.perf_counter()
+    x, info = solve(A, b, begin(A))
+    seconds = time.perf_counter() - began
+    return info.iterations, seconds, info.residuals[0] / np.linalg.norm(b), info.converged
 
 
 def cycle(sides: tuple[int, ...], say: Callable) -> list[dict[str, Any]]:
