@@ -171,6 +171,6 @@ class Trainer(training.Trainer):
         return {
             "kind": "cycle", "test": self.counts(config.test, 100),
             "data": f"Poisson with Dirichlet sides, nodes and cells, {sizes}: {2 * matrices} "
-            f"matrices, {config.shifted:.0%} with a reaction, {config.varying:.0%} with coefficients "
-            "12 and 3",
+            f"matrices, {config.shifted:.0%} with a reaction, {config.varying:.0%} with "
+            "coefficients 12 and 3",
         }  # fmt: skip
