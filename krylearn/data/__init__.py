@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from krylearn.data.flows import navier_stokes
 from krylearn.data.plan import Plan, recipe_names
 from krylearn.data.run import Report, generate
 from krylearn.data.samples import Samples, dataset
 
-__all__ = ["Plan", "Report", "Samples", "dataset", "generate", "recipe_names"]
+__all__ = ["Plan", "Report", "Samples", "dataset", "generate", "navier_stokes", "recipe_names"]

@@ -128,7 +128,9 @@ class LinearMgNO(nn.Module):
         conv, transposed = _CONV[self.dimension - 1], _TRANSPOSED[self.dimension - 1]
         beyond = [_beyond(n, pair, nodes) for n, pair in zip(f.shape[2:], sides)]
         wide = _pad(f, beyond)
-        u = transposed(conv(wide, self.smooth[kind]), self.smooth[up])
+        # A transposed convolution of stride 1 is one with the turned kernel, which is quicker.
+        turned = self.smooth[up].flip(*range(2, f.ndim)).transpose(0, 1)
+        u = conv(conv(wide, self.smooth[kind]), turned, padding=2)
         weight = 1 / (1 + F.softplus(self.reaction[kind]) * 4.0**level * shift)
         u = weight * u
         if max(f.shape[2:]) > 2:
