@@ -661,3 +661,28 @@ def test_ten_thousand_samples_killed_five_times(tmp_path):
         while block := a.read(2**24):
             assert block == b.read(2**24)
         assert not b.read(1)
+
+
+# -- flows ---------------------------------------------------------------------------------------
+
+
+def test_flows_on_a_torus():
+    """Frames agree with twice as many steps; without forcing a Taylor-Green vortex just decays."""
+    from krylearn.data.flows import _Torus
+
+    coarse, fine = (kl.data.navier_stokes(2, n=24, viscosity=1e-3, frames=5, known=3, step=step)
+                    for step in (0.05, 0.025))  # fmt: skip
+    assert coarse[0].shape == (4, 3, 24, 24) and coarse[1].shape == (4, 24, 24)
+    assert np.array_equal(coarse[0][1, -1], coarse[1][0])  # what follows is known next
+    assert np.linalg.norm(coarse[1] - fine[1]) < 1e-4 * np.linalg.norm(fine[1])
+    again = kl.data.navier_stokes(1, n=24, viscosity=1e-3, frames=5, known=3, step=0.05, seed=1)
+    assert np.allclose(again[1], coarse[1][2:], atol=1e-6)
+    flow = _Torus(32, 0.01, 0.1)
+    flow.force = 0 * flow.force
+    x = 2 * np.pi * np.arange(32) / 32
+    vortex = np.fft.rfft2(np.cos(x)[:, None] * np.cos(x))
+    decay = np.exp(-0.01 * 8 * np.pi**2 * 0.1)
+    assert np.allclose(flow.step(vortex), decay * vortex, atol=1e-10 * abs(vortex).max())
+    for wrong in (dict(known=5), dict(step=0.3)):
+        with pytest.raises(ValueError):
+            kl.data.navier_stokes(1, n=8, frames=5, **{"known": 3, **wrong})

@@ -149,6 +149,31 @@ def test_what_is_minimised_is_the_setting(data, tmp_path):
         Config.read(data / "loss.toml")
 
 
+@pytest.mark.parametrize("name", ["helmholtz", "navier-stokes"])
+def test_waves_and_flows_are_learned_from_their_own_data(name, tmp_path):
+    """The shipped configurations, at a small size."""
+    config = Config.read(name)
+    config.data = str(tmp_path / "data")
+    if name == "helmholtz":
+        options = dict(kl.data.plan.recipes()["helmholtz-neumann"]["options"], wavenumber=8.0,
+                       roughness=0.3)  # fmt: skip
+        kl.generate("helmholtz-neumann", samples=56, out=config.data, grid=25, options=options,
+                    workers=1, solver="gmres+direct")  # fmt: skip
+    else:
+        config.data += ".npz"
+        kl.data.navier_stokes(7, config.data, n=16, viscosity=1e-3, frames=18, step=0.05)
+    config.train, config.valid, config.test, config.epochs, config.rate = 40, 8, 8, 12, 2e-3
+    config.model = dict(config.model, width=8, layers=2, levels=3)
+    trainer = Trainer(config)
+    before = trainer.errors(48, 56)["l2"]
+    card = trainer.run(tmp_path, say=lambda line: None)
+    assert card["l2"] < 0.7 * before
+    assert card["settings"]["boundary"] == {"helmholtz": "neumann"}.get(name, "periodic")
+    assert card["settings"]["inputs"] == {"helmholtz": 1}.get(name, 10)
+    with pytest.raises(ValueError, match="maps other fields than a to u"):
+        kl.surrogate(tmp_path / f"{name}.safetensors")
+
+
 def test_a_setting_that_does_not_exist_is_refused(data):
     (data / "bad.toml").write_text("epoch = 3\n")
     with pytest.raises(ValueError, match="no setting is called epoch"):
@@ -243,7 +268,7 @@ def test_the_command_trains(data, tmp_path):
     assert kl.surrogate(tmp_path / "small.safetensors").card["config"]["seed"] == 3
     for words, message in (
         (["dcm", str(data / "small.toml")], "no family of networks"),
-        (["mgno", "nothing"], "there are darcy-rough, darcy-smooth, multiscale"),
+        (["mgno", "nothing"], "there are darcy-rough, darcy-smooth, helmholtz, mgno-poisson2d, m"),
         (["mgno", "darcy-smooth"], "darcy-smooth.h5"),
     ):
         result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path)])

@@ -91,11 +91,16 @@ def test_what_the_cycle_sees_of_constant_coefficients_is_constant(centering, bou
             assert np.all(diagonal > 0)
 
 
-def test_without_couplings_nothing_is_left_but_the_diagonal():
-    A = kl.GridOperator(kl.Grid((6, 6)), 2.0, [0.0, 0.0])
-    r = np.random.default_rng(0).standard_normal(36)
-    found = kl.MgNOCycle(A, network()) @ r
-    assert np.allclose(found / r, found[0] / r[0], rtol=0.2)
+def test_a_strong_reaction_and_no_couplings_at_all():
+    grid, b = kl.Grid((30, 31)), np.random.default_rng(0).standard_normal(930)
+    for reaction in (1e2, 1e4, 1e8):
+        A = kl.GridOperator.diffusion(grid, 1.0, reaction)
+        x, info = kl.cg(A, b, M="mgno", rtol=1e-8)
+        assert info == 0 and info.iterations <= 25
+    alone = kl.GridOperator(grid, 2.0, [0.0, 0.0])
+    assert seen_of(alone)[1] == 2.5
+    x, info = kl.cg(alone, b, M="mgno", rtol=1e-8)
+    assert info == 0 and np.allclose(x, b / 2, rtol=1e-7, atol=1e-7)
 
 
 def test_what_the_trainer_does_is_what_the_preconditioner_does():

@@ -345,3 +345,9 @@ def test_a_coarsening_may_be_given():
         kl.multigrid(A, coarsening="random")
     with pytest.raises(ValueError, match="near-nullspace"):
         kl.multigrid(A, np.ones((400, 1)), coarsening="geometric")
+
+
+def test_a_constant_matrix_in_single_precision_stays_so():
+    grid = kl.Grid((9, 8))
+    A = kl.GridOperator.diffusion(grid).tocsr().astype(np.float32)
+    assert kl.GeometricMultigrid(A).dtype == np.float32

@@ -395,3 +395,23 @@ def test_matrix_market_right_hand_sides(tmp_path, end):
 def test_refusals(call):
     with pytest.raises(ValueError):
         call()
+
+
+def test_waves_driven_through_a_neumann_side():
+    """A side's flux enters the balance of its control volumes, and a uniform medium is a cosine."""
+    n, k = 41, 3.0
+    P = problems.helmholtz((n, n), wavenumber=k, boundary="neumann", rhs="flux")
+    # Integrated over the box: what enters is what -k^2 u takes.
+    x = kl.direct(P.A.tocsr(), P.b)[0]
+    weights = P.grid.weights().ravel()
+    cells = np.prod(P.grid.spacing)
+    entered = np.sum(P.b) * cells
+    assert entered == pytest.approx(0.3, abs=0.03)
+    assert entered == pytest.approx(-(k**2) * np.sum(weights * x) * cells, rel=1e-9)
+    medium = problems.helmholtz((n, n), wavenumber=50.0, boundary="neumann", medium="bounded",
+                                roughness=0.05, rhs="flux").params["wavenumber"]  # fmt: skip
+    assert 50 / 1.05 <= medium.min() < 50 < medium.max() <= 50 / 0.95
+    for options in (dict(boundary="robin"), dict(medium="glass"), dict(rhs="flux"),
+                    dict(boundary="neumann", rhs="manufactured")):  # fmt: skip
+        with pytest.raises(ValueError):
+            problems.helmholtz((5, 5), **options)

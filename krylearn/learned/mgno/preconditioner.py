@@ -19,6 +19,8 @@ __all__ = ["MgNOCycle", "seen_of"]
 
 # Below this many unknowns there is nothing to gain from a lower precision.
 SINGLE = 4096
+# A reaction beyond what cycles are trained for counts as this one, over the couplings.
+STRONGEST = 2.5
 # What 'auto' takes on grids of so many axes.
 SUITED = {2: "mgno-poisson2d"}
 
@@ -164,7 +166,9 @@ def seen_of(A: Any) -> tuple[np.ndarray, float]:
                 place: Any = (*[slice(None)] * axis, end)
                 missing[place] += opposite[place]
     excess = np.maximum(diagonal - couplings, 0)
+    full = np.maximum(couplings + missing, 1e-6 * diagonal)
     inside: Any = tuple(slice(1, -1) if n > 2 else slice(None) for n in grid.shape)
-    held = excess / np.maximum(couplings + missing, 1e-6 * diagonal)
+    shift = float(np.median((excess / full)[inside]))
     # A side holds what is beside it by its coupling, or twice that where it is half as far.
-    return diagonal - np.minimum(excess, 2 * missing) + missing, float(np.median(held[inside]))
+    held = np.clip(excess - shift * full, 0, 2 * missing)
+    return diagonal - held + (1 + shift) * missing, min(shift, STRONGEST)

@@ -134,5 +134,8 @@ def surrogate(name: str | Path, device: str = "cpu", strict: bool = True) -> Sur
         If there is no such model, or the file is not the one that its card describes.
     """
     tensors, card = weights.load(name, "surrogate")
+    if card["settings"]["inputs"] != 1 or card["settings"]["boundary"] != "dirichlet":
+        raise ValueError(f"{name} maps other fields than a to u of -div(a grad u) = f with "
+                         "Dirichlet sides; take MgNO(**card['settings']) itself")  # fmt: skip
     model = weights.fill(MgNO(**card["settings"]), tensors, name)
     return Surrogate(model.to(device), card, strict)

@@ -70,7 +70,7 @@ def _from_csr(A: Any, name: str) -> GridOperator:
             np.all(np.delete(u, -1, axis) == k) for axis, (u, k) in enumerate(zip(upper, first))
         ]
         if all(same):
-            return GridOperator(grid, diagonal.ravel()[0], first)
+            return GridOperator(grid, diagonal.ravel()[0], first).astype(A.dtype)
     return GridOperator(grid, diagonal, upper, symmetric=True)
 
 
