@@ -16,8 +16,11 @@ HELD_OUT = 50000
 
 
 def recipe_of(card: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe of the data that a model was trained on."""
-    return recipes()[Path(card["config"]["data"]).stem]
+    """Return the recipe of the data that a model was trained on, at the size that it took."""
+    recipe = recipes()[Path(card["config"]["data"]).stem]
+    if [-(-n // recipe["stride"]) for n in recipe["grid"]] == card["grid"]:
+        return recipe
+    return recipe | {"grid": [recipe["stride"] * (n - 1) + 1 for n in card["grid"]]}
 
 
 def draw(recipe: dict[str, Any], count: int, first: int = 0, grid: Any = None) -> np.ndarray:
