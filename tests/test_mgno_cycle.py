@@ -175,3 +175,16 @@ def test_what_does_not_fit_is_refused():
     for bad in ({"dimension": 4}, {"width": 0}, {"kinds": 1}):
         with pytest.raises(ValueError, match="must be"):
             LinearMgNO(**bad)
+
+
+@pytest.mark.parametrize("kind", ["lognormal", "piecewise"])
+def test_iterations_do_not_grow_with_the_grid_where_coefficients_vary(kind):
+    """By the diagonal where it is smooth, by a number where it jumps and the contrast is small."""
+    counts = []
+    for n in (40, 90):
+        P = kl.problems.darcy((n, n), coefficient=kind, rhs="random", seed=3)
+        x, info = kl.cg(P.A, P.b, rtol=1e-8, M="mgno")
+        assert info == 0
+        counts.append(info.iterations)
+    assert max(counts) <= {"lognormal": 12, "piecewise": 24}[kind]
+    assert max(counts) - min(counts) <= 4

@@ -52,8 +52,8 @@ class MgNOCycle(Preconditioner):
     Notes
     -----
     Convolutions are the same everywhere. Of A they see the diagonal, by which residuals and
-    directions are scaled, the sides and a reaction; so they suit constant coefficients, and
-    serve less the more coefficients vary. A poor one costs iterations and not the answer.
+    directions are scaled unless it jumps, the sides and a reaction; so they suit coefficients that
+    are constant or vary smoothly, and serve less where they jump. A poor one costs iterations and not the answer.
 
     References
     ----------
@@ -151,7 +151,8 @@ def seen_of(A: Any) -> tuple[np.ndarray, float]:
     Returns
     -------
     diagonal : array of grid.shape
-        As it would be if the grid went on beyond its sides, and no side held it.
+        As it would be if the grid went on beyond its sides, and no side held it; its mean where
+        scaling with it would do harm.
     shift : float
         What the diagonal has beyond the couplings, relative to those, inside the grid.
     """
@@ -171,4 +172,11 @@ def seen_of(A: Any) -> tuple[np.ndarray, float]:
     shift = float(np.median((excess / full)[inside]))
     # A side holds what is beside it by its coupling, or twice that where it is half as far.
     held = np.clip(excess - shift * full, 0, 2 * missing)
-    return diagonal - held + (1 + shift) * missing, min(shift, STRONGEST)
+    seen = diagonal - held + (1 + shift) * missing
+    logs = np.log(seen)
+    jump = max(float(np.abs(np.diff(logs, axis=d)).max(initial=0.0)) for d in range(grid.ndim))
+    # Unscaled, the condition is at most the contrast; scaled, a smooth function has jumps where
+    # the diagonal does, whose energy grows with the number of points.
+    if np.ptp(logs) < np.log1p(max(grid.shape) * jump**2):
+        seen = np.full_like(seen, np.exp(np.mean(logs)))
+    return seen, min(shift, STRONGEST)
