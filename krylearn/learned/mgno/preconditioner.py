@@ -52,8 +52,9 @@ class MgNOCycle(Preconditioner):
     Notes
     -----
     Convolutions are the same everywhere. Of A they see the diagonal, by which residuals and
-    directions are scaled unless it jumps, the sides and a reaction; so they suit coefficients that
-    are constant or vary smoothly, and serve less where they jump. A poor one costs iterations and not the answer.
+    directions are scaled unless it jumps, the sides and a reaction. So they suit coefficients that
+    are constant or vary smoothly, and serve less where these jump: a poor cycle costs iterations
+    and not the answer.
 
     References
     ----------
