@@ -173,7 +173,7 @@ def seen_of(A: Any) -> tuple[np.ndarray, float]:
     shift = float(np.median((excess / full)[inside]))
     # A side holds what is beside it by its coupling, or twice that where it is half as far.
     held = np.clip(excess - shift * full, 0, 2 * missing)
-    seen = diagonal - held + (1 + shift) * missing
+    seen = diagonal - held + missing
     logs = np.log(seen)
     jump = max(float(np.abs(np.diff(logs, axis=d)).max(initial=0.0)) for d in range(grid.ndim))
     # Unscaled, the condition is at most the contrast; scaled, a smooth function has jumps where
