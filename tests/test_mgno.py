@@ -155,14 +155,14 @@ def test_waves_and_flows_are_learned_from_their_own_data(name, tmp_path):
     config = Config.read(name)
     config.data = str(tmp_path / "data")
     if name == "helmholtz":
-        options = dict(kl.data.plan.recipes()["helmholtz-neumann"]["options"], wavenumber=8.0,
-                       roughness=0.3)  # fmt: skip
+        options = dict(kl.data.plan.recipes()["helmholtz-neumann"]["options"], wavenumber=2.0,
+                       roughness=0.4)  # fmt: skip
         kl.generate("helmholtz-neumann", samples=56, out=config.data, grid=25, options=options,
                     workers=1, solver="gmres+direct")  # fmt: skip
     else:
         config.data += ".npz"
         kl.data.navier_stokes(7, config.data, n=16, viscosity=1e-3, frames=18, step=0.05)
-    config.train, config.valid, config.test, config.epochs, config.rate = 40, 8, 8, 12, 2e-3
+    config.train, config.valid, config.test, config.epochs, config.rate = 40, 8, 8, 40, 3e-3
     config.model = dict(config.model, width=8, layers=2, levels=3)
     trainer = Trainer(config)
     before = trainer.errors(48, 56)["l2"]
