@@ -468,6 +468,16 @@ def test_geometric_multigrid_is_not_cut_at_the_borders_of_ranks(on_ranks):
         assert on_ranks[ranks]["dmda jumps"]["iterations"] <= 25
 
 
+def test_directions_of_a_network_are_not_cut_at_the_borders_of_ranks(on_ranks):
+    for ndim in (2, 3):
+        for name in ("all", "masked"):
+            key = f"network {ndim}-D {name}"
+            for found in on_ranks.values():
+                assert found[key]["kind"] == "GridDCD"
+                assert found[key]["far"] < 2e-6  # its stencils are made in single precision
+                assert found[key]["iterations"] == on_ranks[1][key]["iterations"] < 40
+
+
 def test_the_bandit_decides_alike_on_all_ranks(on_ranks):
     for found in on_ranks.values():
         assert found["alike"] and sum(found["pulls"]) >= 4 and min(found["pulls"][:2]) >= 1

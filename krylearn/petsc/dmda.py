@@ -152,6 +152,27 @@ def _links_across(matrix: Any, box: Box, upper: list[np.ndarray]) -> None:
         raise Unsuited("other points are coupled than nearest neighbours")
 
 
+def widened(ranks: Ranks, box: Box, fields: list[np.ndarray], wide: list[tuple[int, int]]
+            ) -> list[np.ndarray]:  # fmt: skip
+    """Return fields on a block of points, part of which are other ranks'."""
+    if ranks.size == 1:
+        return fields
+    PETSc = petsc()
+    own = PETSc.Vec().createMPI((fields[0].size, PETSc.DECIDE), comm=ranks.comm)
+    numbers = box.numbers(wide)
+    where = PETSc.IS().createGeneral(numbers.ravel().astype(PETSc.IntType), comm=PETSc.COMM_SELF)
+    target = PETSc.Vec().createSeq(numbers.size, comm=PETSc.COMM_SELF)
+    scatter = PETSc.Scatter().create(own, where, target, None)
+    wider = []
+    for field in fields:
+        own.setArray(field.ravel())
+        scatter.scatter(own, target)
+        wider.append(target.getArray().reshape(numbers.shape).copy())
+    for thing in (own, where, target, scatter):
+        thing.destroy()
+    return wider
+
+
 def gather_all(ranks: Ranks, own: np.ndarray) -> np.ndarray:
     """Return the parts of all ranks, one behind the other."""
     if ranks.size == 1:

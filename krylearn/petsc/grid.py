@@ -14,7 +14,15 @@ from krylearn.kernels.parallel import parallel_for
 from krylearn.operators import Preconditioner
 from krylearn.petsc import library
 from krylearn.petsc.convert import as_aij
-from krylearn.petsc.dmda import Box, Unsuited, excess_of, gather_all, require_lattice, stencil
+from krylearn.petsc.dmda import (
+    Box,
+    Unsuited,
+    excess_of,
+    gather_all,
+    require_lattice,
+    stencil,
+    widened,
+)
 from krylearn.petsc.hooks import report
 from krylearn.petsc.library import petsc
 from krylearn.petsc.ranks import Ranks
@@ -130,7 +138,7 @@ class GridMultigrid(Preconditioner):
         ranks, box = self.ranks, self.box
         self.scale = ranks.max(float(diagonal.real.max()))
         wide = box.window(WIDTH)
-        diagonal, *links = self._widened([diagonal, *(-u for u in upper)], wide)
+        diagonal, *links = widened(ranks, box, [diagonal, *(-u for u in upper)], wide)
         boundary, cells = self._boundary(diagonal, links, wide)
         grid = Grid(box.shape, boundary=boundary, centering="cell" if cells else "node")
         axes = axes_of(grid, False)
@@ -149,26 +157,6 @@ class GridMultigrid(Preconditioner):
         self._coarse_shape = coarse.shape
         self._pack(diagonal, links, wide, axes, coarse_axes, transfers)
         self._prepare_exchange()
-
-    def _widened(self, fields: list[np.ndarray], wide: list[tuple[int, int]]) -> list[np.ndarray]:
-        """Return fields with layers of the neighbouring ranks."""
-        if self.ranks.size == 1:
-            return fields
-        PETSc = petsc()
-        own = PETSc.Vec().createMPI((fields[0].size, PETSc.DECIDE), comm=self.ranks.comm)
-        numbers = self.box.numbers(wide)
-        where = PETSc.IS().createGeneral(numbers.ravel().astype(PETSc.IntType),
-                                         comm=PETSc.COMM_SELF)  # fmt: skip
-        target = PETSc.Vec().createSeq(numbers.size, comm=PETSc.COMM_SELF)
-        scatter = PETSc.Scatter().create(own, where, target, None)
-        wider = []
-        for field in fields:
-            own.setArray(field.ravel())
-            scatter.scatter(own, target)
-            wider.append(target.getArray().reshape(numbers.shape).copy())
-        for thing in (own, where, target, scatter):
-            thing.destroy()
-        return wider
 
     def _boundary(self, diagonal: np.ndarray, links: list[np.ndarray], wide: list[tuple[int, int]]
                   ) -> tuple[list[tuple[str, str]], bool]:  # fmt: skip

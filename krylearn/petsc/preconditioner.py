@@ -95,13 +95,15 @@ class Preconditioner(Context):
     def _set_up_together(self, pc: Any, matrix: Any, ranks: Ranks) -> None:
         """Make the preconditioner of the whole matrix, or give it new values."""
         state = library.pattern_state(matrix)
-        if self.M is not None and self._state == state:
+        if getattr(self.M, "together", False) and self._state == state:
             self.M.update(matrix)
             return
         self._close()
-        self.M = make_together(self.name, matrix, grid_of(pc, matrix), ranks,
-                               self._with_space(self.settings, matrix))  # fmt: skip
+        self.M = self._make_together(matrix, grid_of(pc, matrix), ranks)
         self._state = state
+
+    def _make_together(self, matrix: Any, dm: Any, ranks: Ranks) -> Any:
+        return make_together(self.name, matrix, dm, ranks, self._with_space(self.settings, matrix))
 
     def _close(self) -> None:
         if hasattr(self.M, "close"):

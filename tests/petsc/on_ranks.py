@@ -83,15 +83,14 @@ for name in ("gcrodr", "fcg", "recycled_cg"):
     ksp.destroy()
 
 # A grid that PETSc knows of: the ranks exchange their borders, nothing is cut.
-shape = (20, 17, 14)
-dm = PETSc.DMDA().create(dim=3, sizes=shape[::-1], dof=1, stencil_width=1)
-order = np.argsort(Box.of(dm, comm.getRank()).numbers([(0, n) for n in shape]).ravel())
-for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
-                ("jumps", kl.problems.diffusion(shape, contrast=1e4, seed=1))):  # fmt: skip
+def on_a_grid(Q, name):
+    """Return a solver for a problem on a DMDA, and what came of numbers in PETSc's order."""
+    shape = Q.grid.shape
+    dm = PETSc.DMDA().create(dim=len(shape), sizes=shape[::-1], dof=1, stencil_width=1)
+    order = np.argsort(Box.of(dm, comm.getRank()).numbers([(0, n) for n in shape]).ravel())
     G = Q.A.tocsr()[order][:, order].tocsr()
     G.sort_indices()
-    layout = dm.createGlobalVec()
-    low, high = layout.getOwnershipRange()
+    low, high = dm.createGlobalVec().getOwnershipRange()
     own = G[low:high]
     A = PETSc.Mat().createAIJ(
         ((high - low, G.shape[0]), (high - low, G.shape[0])),
@@ -106,7 +105,13 @@ for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
     ksp.setType("cg")
     ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
     ksp.setTolerances(rtol=1e-10)
-    context = kl.petsc.pc(ksp.getPC(), "multigrid")
+    return ksp, kl.petsc.pc(ksp.getPC(), name), A, b, x, np.argsort(order)
+
+
+shape = (20, 17, 14)
+for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
+                ("jumps", kl.problems.diffusion(shape, contrast=1e4, seed=1))):  # fmt: skip
+    ksp, context, A, b, x, back = on_a_grid(Q, "multigrid")
     for factor in (1.0, 4.0):
         A.scale(factor)
         ksp.solve(b, x)
@@ -114,8 +119,27 @@ for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
     A.scale(0.25)
     note(f"dmda {name}", x, ksp.getIterationNumber())
     found[f"dmda {name}"]["kind"] = type(context.M).__name__
-    found[f"dmda {name}"]["x"] = kl.petsc.whole(x)[np.argsort(order)][::97].tolist()
+    found[f"dmda {name}"]["x"] = kl.petsc.whole(x)[back][::97].tolist()
     ksp.destroy()
+
+# So does a network, also where cells are masked, and where a cut is at an odd number.
+for shape in ((33, 22), shape):
+    for name, Q in (("all", kl.problems.darcy(shape, seed=1)),
+                    ("masked", list(kl.problems.smoke(shape, steps=2, seed=5))[-1])):  # fmt: skip
+        ksp, context, A, b, x, back = on_a_grid(Q, "DCD")
+        ksp.getPC().setUp()
+        ksp.getPC().apply(b, x)
+        one = kl.learned.DCD().precondition(Q.A) @ Q.b
+        far = float(np.abs(kl.petsc.whole(x)[back] - one).max() / np.abs(one).max())
+        A.scale(2.0)
+        ksp.solve(b, x)
+        x.scale(2.0)
+        A.scale(0.5)
+        key = f"network {len(shape)}-D {name}"
+        note(key, x, ksp.getIterationNumber())
+        found[key].update(kind=type(context.M).__name__, far=far,
+                          x=kl.petsc.whole(x)[back][::37].tolist())  # fmt: skip
+        ksp.destroy()
 
 # Rigid motions on a mesh: near-nullspace vectors over ranks.
 E = kl.problems.elasticity((16, 12))

@@ -22,7 +22,8 @@ from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid.structured import as_grid_operator
 from krylearn.solvers.relaxation.splitting import Workspace
 
-__all__ = ["StencilPreconditioner", "tables"]
+__all__ = ["Level", "StencilPreconditioner", "coarse_tables", "cropped", "finest_table",
+           "tables"]  # fmt: skip
 
 # Below this many unknowns there is nothing to gain from a lower precision.
 SINGLE = 4096
@@ -59,19 +60,29 @@ class Table:
     gamma: float = 1.0
 
 
-@torch.no_grad()
 def tables(model: StencilCycle, stack: Tensor) -> tuple[list[Table], Tensor]:
     """Return the tables of all levels but the coarsest, and the coarsest inverse on the host."""
     levels = geometries(stack)
-    found = []
-    for depth, level in enumerate(levels[:-1]):
-        kind = min(depth, len(model.out) - 1)
-        table = _table(model, level, kind)
-        if depth == 0:  # rows of their own are solved as such
-            idle = ~level.active.flatten()[table.cells]
-            table.scale[1:][idle] = (1 / stack[0].real.flatten()[table.cells[idle]]).float()
-        table.gamma = float(model.gamma[kind].exp())
-        found.append(table)
+    first = finest_table(model, levels[0], stack[0])
+    coarse, inverse = coarse_tables(model, levels[1:])
+    return [first, *coarse], inverse
+
+
+@torch.no_grad()
+def finest_table(model: StencilCycle, level: Geometry, diagonal: Tensor) -> Table:
+    """Return the table of a matrix's own level; `diagonal` is that of the matrix."""
+    table = _table(model, level, 0)
+    # Rows of their own are solved as such.
+    idle = ~level.active.flatten()[table.cells]
+    table.scale[1:][idle] = (1 / diagonal.real.flatten()[table.cells[idle]]).float()
+    return table
+
+
+@torch.no_grad()
+def coarse_tables(model: StencilCycle, levels: list[Geometry]) -> tuple[list[Table], Tensor]:
+    """Return the tables of the levels below the finest but the last, and the last one's inverse."""
+    found = [_table(model, level, min(depth, len(model.out) - 1))
+             for depth, level in enumerate(levels[:-1], 1)]  # fmt: skip
     return found, coarsest_inverse(levels[-1])
 
 
@@ -129,7 +140,21 @@ def _table(model: StencilCycle, level: Geometry, kind: int) -> Table:
     smooth_up = adjoint(raw[0]) if model.tied else raw[2]
     parts: Any = [_as_27(t) for t in (raw[0], adjoint(raw[-1]), smooth_up, raw[1])]
     box: Any = (1,) * (3 - ndim) + shape
-    return Table(box, cells, index, scale, *parts)
+    return Table(box, cells, index, scale, *parts, gamma=float(model.gamma[kind].exp()))
+
+
+def cropped(table: Table, ranges: list[tuple[int, int]]) -> Table:
+    """Return the table of a block of cells, which begins at a and ends at b along each axis."""
+    block: Any = tuple(slice(a, b) for a, b in [(0, 1)] * (3 - len(ranges)) + ranges)
+    index = table.index.reshape(table.shape)[block]
+    kept = index.flatten()
+    cells = kept.nonzero()[:, 0]
+    rows = torch.cat([kept.new_zeros(1), kept[cells]]).long()
+    parts = (table.scale, table.smooth, table.restrict, table.smooth_up, table.prolong)
+    kept = torch.zeros_like(kept)
+    kept[cells] = torch.arange(1, len(cells) + 1, dtype=kept.dtype, device=kept.device)
+    shape: Any = tuple(index.shape)
+    return Table(shape, cells, kept, *(part[rows] for part in parts), gamma=table.gamma)
 
 
 def _plain(level: Geometry) -> tuple[Tensor, Tensor]:
@@ -171,7 +196,7 @@ def _as_27(stencil: Tensor) -> Tensor:
     return stencil if stencil.shape[1] == 27 else F.pad(stencil, (9, 9))
 
 
-class _Level:
+class Level:
     """A table as the kernels take it."""
 
     prolong: np.ndarray
@@ -228,7 +253,7 @@ class StencilPreconditioner(Preconditioner):
         # A multiple of A has a multiple of the stencils: near 1, single precision serves.
         self._unit = float(stack[0].real.median())
         found, inverse = tables(self.model, stack / self._unit)
-        self._levels = [_Level(table, self.working) for table in found]
+        self._levels = [Level(table, self.working) for table in found]
         self._inverse = inverse.numpy().astype(self.working)
         self.setup_seconds = time.perf_counter() - started
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Geometry", "coarsest_inverse", "geometries", "stack_of"]
+__all__ = ["Geometry", "coarser", "coarsest_inverse", "finest", "geometries", "level_of",
+           "levels_from", "stack_of"]  # fmt: skip
 
 # A level of at most so many cells is solved exactly.
 COARSEST = 64
@@ -52,13 +53,20 @@ def stack_of(A: Any) -> Tensor:
 def geometries(stack: Tensor) -> list[Geometry]:
     """Return the levels of a matrix, from its own grid to one of at most `COARSEST` cells.
 
-    Links that close a periodic axis are counted among the ties: the levels are a box. A cell that
-    is coupled with no other takes no part.
-
     Parameters
     ----------
     stack : (1 + ndim, n, ...) tensor
         The diagonal, and the couplings with upper neighbours.
+    """
+    fine = finest(stack)
+    return [fine, *levels_from(coarser(fine))]
+
+
+def finest(stack: Tensor) -> Geometry:
+    """Return a matrix's own level.
+
+    Links that close a periodic axis are counted among the ties: the levels are a box. A cell that
+    is coupled with no other takes no part.
     """
     links, diagonal = stack[1:].abs(), stack[0].real
     for d, k in enumerate(links):
@@ -68,10 +76,14 @@ def geometries(stack: Tensor) -> list[Geometry]:
     ties = (diagonal - sums).clamp_min(0) * active
     # What rounding has left of the difference ties nothing.
     ties[ties < 64 * torch.finfo(ties.dtype).eps * diagonal] = 0
-    found = [_level(links, ties, active)]
-    while ties.numel() > COARSEST or len(found) == 1:
-        links, ties, active = _coarser(links, ties, active)
-        found.append(_level(links, ties, active))
+    return level_of(links, ties, active)
+
+
+def levels_from(level: Geometry) -> list[Geometry]:
+    """Return a level and all that are coarser, to one of at most `COARSEST` cells."""
+    found = [level]
+    while found[-1].ties.numel() > COARSEST:
+        found.append(coarser(found[-1]))
     return found
 
 
@@ -84,12 +96,15 @@ def _sums(links: Tensor) -> Tensor:
     return total
 
 
-def _level(links: Tensor, ties: Tensor, active: Tensor) -> Geometry:
+def level_of(links: Tensor, ties: Tensor, active: Tensor) -> Geometry:
+    """Return a level, its diagonal being the sum of all that holds a cell."""
     diagonal = ties + _sums(links)
     return Geometry(links, ties, active, torch.where(diagonal > 0, diagonal, 1))
 
 
-def _coarser(links: Tensor, ties: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def coarser(level: Geometry) -> Geometry:
+    """Return the level whose cells are pairs along each axis, those of even number first."""
+    links, ties, active = level.links, level.ties, level.active
     odd = [k for n in reversed(ties.shape) for k in (0, n % 2)]
     if any(odd):
         links, ties, active = (torch.nn.functional.pad(t, odd) for t in (links, ties, active))
@@ -98,7 +113,8 @@ def _coarser(links: Tensor, ties: Tensor, active: Tensor) -> tuple[Tensor, Tenso
         ahead = k.unflatten(d, (-1, 2)).select(d + 1, 1)
         across.append(joined(ahead, [e for e in range(k.ndim) if e != d]))
     every = list(range(ties.ndim))
-    return torch.stack(across), joined(ties, every), joined(active.to(ties.dtype), every) > 0
+    active = joined(active.to(ties.dtype), every) > 0
+    return level_of(torch.stack(across), joined(ties, every), active)
 
 
 def joined(values: Tensor, axes: list[int]) -> Tensor:
