@@ -377,6 +377,10 @@ class Solve:
         """Return an uninitialised work array, (n,) or ``shape``."""
         return np.empty(shape or (self.n,), self.dtype)
 
+    def random_rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Return normal random numbers, (count, n)."""
+        return rng.standard_normal((count, self.n))
+
     # -- inside ----------------------------------------------------------------------------
 
     def _norm(self, x: np.ndarray) -> float:

@@ -21,7 +21,8 @@ def converged_reason(reason: Reason) -> int:
     """Return PETSc's number for the reason why a solve ended."""
     R = petsc().KSP.ConvergedReason
     return {
-        Reason.CONVERGED: R.CONVERGED_RTOL, Reason.MAXITER: R.DIVERGED_MAX_IT,
+        Reason.CONVERGED: R.CONVERGED_RTOL,
+        Reason.LEAST_SQUARES: R.CONVERGED_RTOL_NORMAL, Reason.MAXITER: R.DIVERGED_MAX_IT,
         Reason.DIVERGED: R.DIVERGED_DTOL, Reason.STAGNATED: R.DIVERGED_BREAKDOWN,
         Reason.INDEFINITE: R.DIVERGED_INDEFINITE_MAT,
         Reason.INDEFINITE_M: R.DIVERGED_INDEFINITE_PC,
@@ -99,9 +100,14 @@ class Method(Context):
         settings: dict[str, Any] = dict(self.settings)
         if settings.pop("recycle", True) and self.recycles:
             settings["recycle"] = self.space
+        if self.name == "lsmr":  # its atol is another, and rtol holds for the gradient too
+            if pc.getType() != "none":
+                raise ValueError("lsmr takes no preconditioner: -pc_type none")
+        else:
+            settings.update(atol=atol, M=None if pc.getType() == "none" else pc)
         solved, info = self.entry.load()(
-            A, b, x0=x if ksp.getInitialGuessNonzero() else None, rtol=rtol, atol=atol,
-            maxiter=maxiter, M=None if pc.getType() == "none" else pc, **settings,
+            A, b, x0=x if ksp.getInitialGuessNonzero() else None, rtol=rtol, maxiter=maxiter,
+            **settings,
         )  # fmt: skip
         solved.copy(x)
         solved.destroy()

@@ -15,7 +15,7 @@ from krylearn import registry
 # What a caller gives by other means than options.
 NOT_OPTIONS = frozenset({
     "self", "A", "b", "B", "x0", "rtol", "atol", "maxiter", "M", "callback", "callback_type",
-    "context", "levels", "show", "check",
+    "context", "levels", "show", "check", "btol",
 })  # fmt: skip
 _EMPTY = inspect.Parameter.empty
 

@@ -26,7 +26,8 @@ from krylearn.petsc.library import in_petsc, petsc
 from krylearn.petsc.ranks import Ranks
 
 # Their loops have nothing but the vector operations that add up over ranks.
-OVER_RANKS = ("cg", "recycled_cg", "fcg", "cr", "gmres", "fgmres", "gcrodr", "bicgstab", "tfqmr")
+OVER_RANKS = ("cg", "recycled_cg", "fcg", "cr", "minres", "gmres", "fgmres", "gcrodr", "bicgstab",
+              "idrs", "tfqmr", "lsmr")  # fmt: skip
 
 
 class MatOperator(Operator):
@@ -108,6 +109,15 @@ class DistributedSolve(Solve):
     def unknowns(self) -> int:
         return self._unknowns
 
+    def random_rows(self, rng, count):
+        # Every rank draws them all and keeps its part: they are those of one rank.
+        operator: Any = self.A
+        first, last = operator.matrix.getOwnershipRangeColumn()
+        rows = np.zeros((count, self.n))
+        for row in rows:
+            row[: last - first] = rng.standard_normal(self._unknowns)[first:last]
+        return rows
+
     def running(self, rnorm):
         # The clocks differ.
         before, late = self.deadline, False
@@ -136,10 +146,11 @@ class DistributedSolve(Solve):
         if self._passes <= 1 and not all_finite(self.x):
             return Reason.NONFINITE_START
         with np.errstate(all="ignore"):
-            if not all_finite(self.A.apply(np.ones(self.A.shape[1], self.dtype), self.empty())):
+            ones, product = np.ones(self.n, self.dtype), self.empty(self.A.shape[0])
+            if not all_finite(self.A.apply(ones, product)):
                 return Reason.NONFINITE_OPERATOR
             if not self.M.identity:
-                if not all_finite(self.M.apply(np.ones(self.n, self.dtype), self.empty())):
+                if not all_finite(self.M.apply(ones, self.empty())):
                     return Reason.NONFINITE_PRECONDITIONER
         return Reason.OVERFLOW
 
@@ -233,7 +244,7 @@ def _over_ranks(loop: Callable, A: PetscMatrix, b: Any, x0: Any, M: Any,
             preconditioner.close()
         ranks.close()
     info = solve.info(method, setup, time.perf_counter() - started)
-    return _like(b, solve.x[: operator.columns]), info
+    return _like(A.matrix.createVecRight(), solve.x[: operator.columns]), info
 
 
 def _preconditioner(M: Any, A: PetscMatrix, method: str, needs: tuple[str, ...],
@@ -280,7 +291,7 @@ def _part(vector: Any, n: int) -> np.ndarray:
 
 
 def _like(b: Any, x: np.ndarray) -> Any:
-    """Return x as what b is; `b` has the layout of x, A being square."""
+    """Return x as what b is; a vector `b` has the layout of x."""
     if not in_petsc(b):
         return x
     vector = b.duplicate()

@@ -8,6 +8,7 @@ import petsc4py
 petsc4py.init(sys.argv)
 
 import numpy as np  # noqa: E402
+import scipy.sparse as sp  # noqa: E402
 from petsc4py import PETSc  # noqa: E402
 
 import krylearn as kl  # noqa: E402
@@ -32,8 +33,9 @@ def note(name, x, iterations):
 
 
 # The methods, called from Python.
-for name in ("cg", "fcg", "cr", "gmres", "gcrodr", "recycled_cg", "bicgstab", "tfqmr"):
-    more = {"restart": 60} if name == "gmres" else {}
+for name in ("cg", "fcg", "cr", "gmres", "gcrodr", "recycled_cg", "bicgstab", "tfqmr",
+             "minres", "idrs", "lsmr"):  # fmt: skip
+    more = {"gmres": {"restart": 60}, "lsmr": {"conlim": 0, "maxiter": 2000}}.get(name, {})
     solution, info = getattr(kl, name)(A, b, rtol=1e-10, **more)
     assert info.converged and isinstance(solution, PETSc.Vec)
     note(name, solution, info.iterations)
@@ -64,7 +66,7 @@ for outer, inner in (("python", "multigrid"), ("python", "ssor"), ("bjacobi", "i
     assert ksp.getConvergedReason() > 0
     note(f"{outer}+{inner}", x, ksp.getIterationNumber())
     ksp.destroy()
-for name in ("gcrodr", "fcg", "recycled_cg"):
+for name in ("gcrodr", "fcg", "recycled_cg", "minres", "idrs"):
     ksp = PETSc.KSP().create()
     ksp.setOptionsPrefix(f"{name}_")
     ksp.setOperators(A)
@@ -80,6 +82,21 @@ for name in ("gcrodr", "fcg", "recycled_cg"):
     assert ksp.getConvergedReason() > 0 and ksp.getResidualNorm() == context.info.residual
     assert len(ksp.getConvergenceHistory()) == counts[-1] + 1
     note(f"ksp {name}", x, counts)
+    ksp.destroy()
+
+# More equations than unknowns.
+tall = kl.petsc.from_csr(sp.vstack([P.A.tocsr(), sp.eye_array(400)]).tocsr())
+x, right = tall.createVecs()
+low, high = right.getOwnershipRange()
+right.setArray(np.sin(np.arange(800.0))[low:high])
+for damp in (0.0, 1.0):
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(tall)
+    kl.petsc.ksp(ksp, "lsmr", damp=damp)
+    ksp.getPC().setType("none")
+    ksp.setTolerances(rtol=1e-10)
+    ksp.solve(right, x)
+    found[f"tall {damp}"] = [int(ksp.getConvergedReason()), *kl.petsc.whole(x)[::37].tolist()]
     ksp.destroy()
 
 # A grid that PETSc knows of: the ranks exchange their borders, nothing is cut.

@@ -58,19 +58,23 @@ def idrs(A, b, x0=None, *, s=4, rtol=1e-5, atol=0.0, maxiter=None, M=None, callb
     )  # fmt: skip
 
 
-def _shadow_space(size: int, n: int, dtype: np.dtype) -> np.ndarray:
+def _shadow_space(s: Solve, size: int) -> np.ndarray:
     """Return `size` random orthonormal rows, the same for every call."""
     rng = np.random.default_rng(913)
-    P = rng.standard_normal((size, n))
-    if dtype.kind == "c":
-        P = P + 1j * rng.standard_normal((size, n))
-    Q, _ = np.linalg.qr(P.T)
-    return np.ascontiguousarray(Q.T, dtype=dtype)
+    P = s.empty(size, s.n)
+    P[:] = s.random_rows(rng, size)
+    if s.dtype.kind == "c":
+        P += 1j * s.random_rows(rng, size)
+    for k in range(size):
+        for _ in range(2):
+            combine(P[:k], -dots(P[:k], k, P[k]), P[k])
+        scale(1 / norm(P[k]), P[k], P[k])
+    return P
 
 
 def _idrs(s: Solve, size: int) -> None:
-    size = min(size, s.n)
-    P = _shadow_space(size, s.n, s.dtype)
+    size = min(size, s.unknowns)
+    P = _shadow_space(s, size)
     x, G, U = s.x, s.empty(size, s.n), s.empty(size, s.n)
     v, t, buffer, direction = s.empty(), s.empty(), s.empty(), s.empty()
     accurate = np.result_type(s.dtype, np.float64)

@@ -71,6 +71,8 @@ def lsmr(A, b, damp=0.0, atol=1e-6, btol=1e-6, conlim=1e8, maxiter=None, show=Fa
     m, n = A.shape
     right = b
     if damp > 0:
+        if hasattr(A, "held_columns"):
+            raise TypeError("lsmr on distributed vectors knows no damp")
         A, right = _damped(A, b, damp, x0)
     x, info = solve_with(
         lambda s: _lsmr(s, float(atol), float(conlim)), A, right, x0, method="lsmr", rtol=btol,

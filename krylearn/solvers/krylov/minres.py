@@ -56,6 +56,8 @@ def minres(A, b, x0=None, *, rtol=1e-5, atol=0.0, shift=0.0, maxiter=None, M=Non
     A = matrix_like(A)
     if (check or shift) and getattr(A, "on_cuda", False):
         raise TypeError("minres on the CUDA device knows neither shift nor check")
+    if (check or shift) and hasattr(A, "held_columns"):
+        raise TypeError("minres on distributed vectors knows neither shift nor check: MatShift")
     if check:
         for name, operator in (("A", A), ("M", M)):
             if operator is not None and not _looks_hermitian(matrix_like(operator, name)):
