@@ -140,7 +140,7 @@ for name, Q in (("lattice", kl.problems.darcy(shape, seed=1)),
     ksp.destroy()
 
 # So does a network, also where cells are masked, and where a cut is at an odd number.
-for shape in ((33, 22), shape):
+for shape in ((33, 22), (20, 17, 14)):
     for name, Q in (("all", kl.problems.darcy(shape, seed=1)),
                     ("masked", list(kl.problems.smoke(shape, steps=2, seed=5))[-1])):  # fmt: skip
         ksp, context, A, b, x, back = on_a_grid(Q, "DCD")

@@ -140,7 +140,7 @@ def _table(model: StencilCycle, level: Geometry, kind: int) -> Table:
     smooth_up = adjoint(raw[0]) if model.tied else raw[2]
     parts: Any = [_as_27(t) for t in (raw[0], adjoint(raw[-1]), smooth_up, raw[1])]
     box: Any = (1,) * (3 - ndim) + shape
-    return Table(box, cells, index, scale, *parts, gamma=float(model.gamma[kind].exp()))
+    return Table(box, cells, index, scale, *parts, float(model.gamma[kind].exp()))
 
 
 def cropped(table: Table, ranges: list[tuple[int, int]]) -> Table:
@@ -150,11 +150,12 @@ def cropped(table: Table, ranges: list[tuple[int, int]]) -> Table:
     kept = index.flatten()
     cells = kept.nonzero()[:, 0]
     rows = torch.cat([kept.new_zeros(1), kept[cells]]).long()
-    parts = (table.scale, table.smooth, table.restrict, table.smooth_up, table.prolong)
+    parts: Any = (table.scale, table.smooth, table.restrict, table.smooth_up, table.prolong)
     kept = torch.zeros_like(kept)
     kept[cells] = torch.arange(1, len(cells) + 1, dtype=kept.dtype, device=kept.device)
     shape: Any = tuple(index.shape)
-    return Table(shape, cells, kept, *(part[rows] for part in parts), gamma=table.gamma)
+    parts = [part[rows] for part in parts]
+    return Table(shape, cells, kept, *parts, table.gamma)
 
 
 def _plain(level: Geometry) -> tuple[Tensor, Tensor]:
