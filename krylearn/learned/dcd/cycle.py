@@ -139,8 +139,9 @@ def _table(model: StencilCycle, level: Geometry, kind: int) -> Table:
 
     smooth_up = adjoint(raw[0]) if model.tied else raw[2]
     parts: Any = [_as_27(t) for t in (raw[0], adjoint(raw[-1]), smooth_up, raw[1])]
+    parts.append(float(model.gamma[kind].exp()))
     box: Any = (1,) * (3 - ndim) + shape
-    return Table(box, cells, index, scale, *parts, float(model.gamma[kind].exp()))
+    return Table(box, cells, index, scale, *parts)
 
 
 def cropped(table: Table, ranges: list[tuple[int, int]]) -> Table:
@@ -154,8 +155,8 @@ def cropped(table: Table, ranges: list[tuple[int, int]]) -> Table:
     kept = torch.zeros_like(kept)
     kept[cells] = torch.arange(1, len(cells) + 1, dtype=kept.dtype, device=kept.device)
     shape: Any = tuple(index.shape)
-    parts = [part[rows] for part in parts]
-    return Table(shape, cells, kept, *parts, table.gamma)
+    parts = [*(part[rows] for part in parts), table.gamma]
+    return Table(shape, cells, kept, *parts)
 
 
 def _plain(level: Geometry) -> tuple[Tensor, Tensor]:
