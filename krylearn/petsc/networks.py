@@ -63,6 +63,21 @@ class DCD(Preconditioner):
         return dcd.DCD(self.settings.get("model", "auto"))
 
 
+class MgNO(Preconditioner):
+    """A linear multigrid neural operator, inside a rank's own block on several ranks."""
+
+    __module__ = "krylearn.petsc"
+    name = "mgno"
+
+    def _set_up(self, pc, ranks):
+        with _threads_of_ours():
+            super()._set_up(pc, ranks)
+
+    def _apply(self, r, out):
+        with _threads_of_ours():
+            super()._apply(r, out)
+
+
 @contextlib.contextmanager
 def _threads_of_ours() -> Iterator[None]:
     """Let torch take as many threads as the kernels do: one under MPI."""

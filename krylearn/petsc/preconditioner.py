@@ -283,20 +283,23 @@ def class_name(entry: Any) -> str:
     """Return what the class of a registered preconditioner is called: that of its own class."""
     attribute = entry.target.split(":")[1]
     if attribute[0].isupper():
-        return attribute
+        return attribute.removesuffix("Cycle")
     return "".join(part.capitalize() for part in attribute.split("_"))
 
 
 def classes() -> dict[str, type[Preconditioner]]:
     """Return the classes by name, one for each registered preconditioner and those by hand."""
-    from krylearn.petsc.networks import DCD
+    from krylearn.petsc.networks import DCD, MgNO
     from krylearn.petsc.pyamg import FromPyAMG
 
     made: dict[str, type[Preconditioner]] = {
         "Method": Method, "FromPyAMG": FromPyAMG, "DCD": DCD,
     }  # fmt: skip
+    by_hand = {"mgno": MgNO}
     for entry in registry.entries("preconditioner"):
         name = class_name(entry)
+        if entry.name in by_hand:
+            made[name] = by_hand[entry.name]
         made.setdefault(name, type(name, (Preconditioner,), {
             "name": entry.name, "__module__": "krylearn.petsc",
             "__doc__": f"{entry.summary[:1].upper()}{entry.summary[1:]}, as a preconditioner of "
