@@ -81,6 +81,8 @@ class Context:
         """Return the ranks of a PETSc object."""
         if self._ranks is None:
             self._ranks = Ranks(thing.getComm())
+            if self._ranks.size > 1:
+                library.one_thread_a_rank()
         return self._ranks
 
     def listed(self) -> list[Option]:

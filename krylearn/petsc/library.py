@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,27 @@ def pattern_state(matrix: Any) -> int:
 def set_failed(pc: Any, failed: bool = True) -> None:
     """Let PETSc know whether a preconditioner has failed on this rank."""
     call("PCSetFailedReason", handle(pc), SUBPC_ERROR if failed else NOERROR)
+
+
+@cache
+def one_thread_a_rank() -> None:
+    """Let NumPy's and SciPy's OpenBLAS take one thread, unless the environment says otherwise.
+
+    Its threads go on spinning for a while after each product with a dense matrix, such as that of
+    the coarsest level, on cores where other ranks work.
+    """
+    if any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")):
+        return
+    with contextlib.suppress(OSError):
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        for path in {line.split()[-1] for line in maps if "openblas" in line}:
+            if "numpy" not in path and "scipy" not in path:
+                continue  # PETSc's own is the user's business
+            blas = ctypes.CDLL(path)
+            for prefix, suffix in itertools.product(("scipy_", ""), ("64_", "")):
+                function = getattr(blas, f"{prefix}openblas_set_num_threads{suffix}", None)
+                if function is not None:
+                    function(1)
 
 
 def abort() -> None:
