@@ -12,6 +12,7 @@ from krylearn.kernels.amg_cycle import HEAVY, SLACK, cast, multiply, multiply_ad
 from krylearn.operators import Preconditioner
 from krylearn.petsc import library
 from krylearn.petsc.convert import Entries, as_aij
+from krylearn.petsc.dmda import gather_all
 from krylearn.petsc.hooks import report
 from krylearn.petsc.library import petsc
 from krylearn.petsc.ranks import Ranks
@@ -187,17 +188,15 @@ class DistributedMultigrid(Preconditioner):
         wanted = PETSc.IS().createGeneral(columns, comm=PETSc.COMM_SELF)
         (theirs,) = spread.createSubMatrices([wanted], [everything])
         beyond = border.T.tocsr() @ (self._across @ Entries(theirs).csr())
-        inside = local.galerkin.tocoo()
-        rows = sp.csr_array(
-            sp.coo_array((inside.data, (inside.row, inside.col + first)), shape=(m, total))
-        ) + beyond  # fmt: skip
+        inside = local.galerkin
+        rows = sp.csr_array((inside.data, inside.indices + first, inside.indptr),
+                            shape=(m, total)) + beyond  # fmt: skip
         rows.sort_indices()
-        coarse = PETSc.Mat().createAIJ(
-            ((m, total), (m, total)), comm=comm,
-            csr=(rows.indptr.astype(integer), rows.indices.astype(integer), rows.data),
-        )  # fmt: skip
-        (whole,) = coarse.createSubMatrices([everything], [everything])
-        A = Entries(whole).csr().copy()
+        lengths, indices = (gather_all(self.ranks, part).real.astype(integer)
+                            for part in (np.diff(rows.indptr), rows.indices))  # fmt: skip
+        A = sp.csr_array((gather_all(self.ranks, rows.data), indices,
+                          np.concatenate([[0], np.cumsum(lengths)]).astype(integer)),
+                         shape=(total, total))  # fmt: skip
         self._rhs = PETSc.Vec().createMPI((m, total), comm=comm)
         self._gather, self._all = PETSc.Scatter.toAll(self._rhs)
         self._held += [self._rhs, self._gather, self._all]
@@ -205,10 +204,13 @@ class DistributedMultigrid(Preconditioner):
         if options.pop("B", None) is not None:
             options["B"] = np.stack([self._everywhere(v).copy() for v in local._B.T], axis=1)
             options["block_size"] = local._B.shape[1]
+        # As within one hierarchy, where it is the finest matrix that decides.
+        if not self.ranks.any(local.cycle_dtype == local.dtype):
+            options["precision"] = "single"
         make: Any = SmoothedAggregation if self.kind == "aggregation" else ClassicalAMG
         self.coarse = make(A, **options)
         self._correction = np.empty(total, self.coarse.dtype)
-        for thing in (spread, everything, wanted, theirs, coarse, whole):
+        for thing in (spread, everything, wanted, theirs):
             thing.destroy()
 
     # -- application -----------------------------------------------------------------------
