@@ -66,3 +66,10 @@ def test_memory_is_counted():
     rows = dict(counting.of_preconditioner(entry))
     assert rows["Memory"].startswith("1.0 vectors")  # the diagonal; the pattern is A's own
     assert rows["Symmetric"].startswith("yes")
+
+
+def test_classes_show_what_they_are_called_with():
+    import method_pages
+
+    shown, _ = method_pages.class_signature(None, "class", "", kl.ClassicalAMG)
+    assert shown.startswith("(A, *, theta=0.25")

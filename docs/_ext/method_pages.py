@@ -6,6 +6,7 @@ memory and the size of a preconditioner are counted on a small system while the 
 
 from __future__ import annotations
 
+import enum
 import inspect
 from operator import attrgetter
 from pathlib import Path
@@ -45,7 +46,17 @@ OTHERS = {
 
 def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "generated"))
+    app.connect("autodoc-process-signature", class_signature)
     return {"parallel_read_safe": True}
+
+
+def class_signature(app: Any, what: str, name: str, thing: Any, *rest: Any) -> Any:
+    """Return what a class is called with, where `LinearOperator.__new__` hides it."""
+    if what != "class" or not isinstance(thing, type) or issubclass(thing, (int, enum.Enum)):
+        return None
+    signature = inspect.signature(thing.__init__)
+    plain = [p.replace(annotation=p.empty) for p in list(signature.parameters.values())[1:]]
+    return str(signature.replace(parameters=plain, return_annotation=signature.empty)), None
 
 
 def write_pages(folder: Path) -> None:
@@ -93,7 +104,7 @@ def page(entry: registry.Entry) -> str:
     thing = entry.load()
     facts = [("What it is", entry.summary), *FACTS[entry.kind](entry, thing)]
     rows = "".join(f"   * - {name}\n     - {value}\n" for name, value in facts)
-    table = f".. list-table::\n   :stub-columns: 1\n   :widths: 22 78\n\n{rows}\n"
+    table = f".. list-table::\n   :stub-columns: 1\n   :widths: 22 78\n   :width: 100%\n\n{rows}\n"
     where = "krylearn.problems" if entry.kind == "problem" else "krylearn"
     return f"{heading(entry.name)}{table}\n{documented(thing, f'{where}.{thing.__name__}')}"
 
