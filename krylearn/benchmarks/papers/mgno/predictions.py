@@ -84,7 +84,8 @@ def transfer(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
     recipe, trained = samples.recipe_of(model.card), model.card["grid"][0]
     low, high = model.card["input_range"]
     rows = []
-    for n in sorted({trained // 4, trained // 2, 3 * trained // 4, trained, 2 * trained - 1}):
+    sizes = {trained // 4, trained // 2, 3 * trained // 4, trained, 2 * trained - 1}
+    for n in sorted(n for n in sizes if n >= model.model.least):
         # The same media on all grids, drawn where they were for training.
         fine = 2 * trained - 1
         place = np.floor((np.arange(n) + 0.5) / n * fine).astype(int)
