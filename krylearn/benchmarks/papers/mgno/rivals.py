@@ -83,7 +83,7 @@ class FNO(Scaled):
     def forward(self, u: Tensor) -> Tensor:
         return self.scaled(self.inner(u))
 
-    def state_dict(self, *args: Any, **more: Any) -> dict[str, Any]:  # theirs holds settings, too
+    def state_dict(self, *args: Any, **more: Any) -> Any:  # theirs holds settings, too
         found = super().state_dict(*args, **more)
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
