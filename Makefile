@@ -36,8 +36,9 @@ $(VENV)/.petsc: $(VENV)/.ready
 
 # A headless browser opens the HTML reports: 113 MB from Debian where we are root, else what is there.
 $(VENV)/.browser: $(VENV)/.ready
-	command -v chromium chromium-browser google-chrome >/dev/null || test "$$(id -u)" != 0 || \
-	    ! command -v apt-get >/dev/null || { apt-get update -qq && \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	    command -v google-chrome >/dev/null || \
+	    test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { apt-get update -qq && \
 	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
 	touch $@
 

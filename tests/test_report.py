@@ -81,6 +81,9 @@ def test_recorded_results_become_reports(path, tmp_path):
     assert all(link[1:] in parser.ids for link in parser.found)  # within the page
     assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", text)
     assert "nan" not in re.findall(r'[dx]="([^"]*)"', text)
+    for figure in re.findall("<figure>.*?</figure>", text, re.S):
+        signs = re.findall(r'<svg class="swatch".*?</svg>', figure, re.S)
+        assert len(set(signs)) == len(signs)
     read = reading.read(json.loads(path.read_text()))
     assert read.tables and all(len(row) == len(t.columns) for t in read.tables for row in t.rows)
     words = " ".join(read.lacks)

@@ -326,7 +326,7 @@ def read_relax(data: dict[str, Any]) -> Reading:
             for method, seconds in {"AutoSolver": found["auto"], "kl.solve": found["rule"],
                                     **found["fixed"]}.items():  # fmt: skip
                 reading.solved(part, method, seconds)
-            lines = [Line(name, range(1, 1 + len(sums)), sums)
+            lines = [Line("AutoSolver" if name == "auto" else name, range(1, 1 + len(sums)), sums)
                      for name, sums in found["cumulated"].items()]  # fmt: skip
             reading.curves.append(Curves(f"Seconds along the sequence, {which}", lines, "system",
                                          "seconds so far"))  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -146,22 +147,31 @@ def _figure(heading: str, picture: str, labels: dict[str, str], look: dict, word
             + (f"<figcaption>{escape(words)}</figcaption>" if words else "") + "</figure>")
 
 
+def _look(labels: Iterable[str], look: dict) -> dict:
+    """Return looks for one figure: the page's, unless two of its lines came to share theirs."""
+    own = {label: look.get(label) for label in labels}
+    return own if None not in own.values() and len(set(own.values())) == len(own) else (
+        svg.looks(own))  # fmt: skip
+
+
 def _plots(figures: Any) -> str:
     text = "".join(figures)
     return text and f'<div class="plots">{text}</div>'
 
 
 def _curves(curves: Curves, look: dict) -> str:
+    look = _look((line.label for line in curves.lines), look)
     picture = svg.plot(curves.lines, svg.Axis(curves.x, curves.log_x),
                        svg.Axis(curves.y, curves.log_y), look, level=curves.level,
                        words=curves.words, name=f"{curves.title}: {curves.y} against {curves.x}")
-    return _figure(curves.title, picture, {l.label: l.label for l in curves.lines}, look)
+    return _figure(curves.title, picture, {line.label: line.label for line in curves.lines}, look)
 
 
 def _profile(reading: Reading, look: dict) -> str:
     ratios, tried, cases = performance_ratios(reading.times)
     if not ratios or cases < 2:
         return ""
+    look = _look(ratios, look)
     limit = max(2.0, 1.2 * max(found[-1] for found in ratios.values()))
     lines = []
     for method, found in ratios.items():
@@ -198,13 +208,13 @@ def _sizes(reading: Reading, look: dict) -> str:
         if len({n for n, _ in points}) > 1:
             x, y = zip(*sorted(points))
             families[family].append(svg.Line(method, x, y))
-    look = {**svg.looks(l.label for lines in families.values() for l in lines), **look}
-    return _plots(
-        _figure(family, svg.plot(lines, svg.Axis("unknowns", True), svg.Axis("seconds", True), look,
-                                 name=f"{family}: seconds against unknowns"),
-                {l.label: l.label for l in lines}, look)
-        for family, lines in families.items()
-    )  # fmt: skip
+    figures = []
+    for family, lines in families.items():
+        own = _look((line.label for line in lines), look)
+        picture = svg.plot(lines, svg.Axis("unknowns", True), svg.Axis("seconds", True), own,
+                           name=f"{family}: seconds against unknowns")  # fmt: skip
+        figures.append(_figure(family, picture, {line.label: line.label for line in lines}, own))
+    return _plots(figures)
 
 
 def _machine(facts: dict[str, Any]) -> str:

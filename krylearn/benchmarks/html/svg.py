@@ -76,13 +76,13 @@ class Axis:
         return (value - self.lo) / (self.hi - self.lo)
 
     def ticks(self) -> list[float]:
-        """Return three to eight round values within the bounds."""
+        """Return some round values within the bounds."""
         assert self.lo is not None and self.hi is not None
         return _log_ticks(self.lo, self.hi) if self.log else _linear_ticks(self.lo, self.hi)
 
 
 def _linear_ticks(lo: float, hi: float) -> list[float]:
-    rough = (hi - lo) / 5
+    rough = (hi - lo) / 7
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(k * unit for k in (1, 2, 5, 10) if k * unit >= rough)
     return [k * step for k in range(math.ceil(lo / step), math.floor(hi / step + 1e-9) + 1)]
@@ -108,12 +108,12 @@ def looks(labels: Iterable[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def number(value: float) -> str:
-    """Return a tick's number, short; powers of ten beyond the thousands as 10 with an exponent."""
+    """Return a tick's number, short: beyond 99,999 and below 0.001 with a power of ten."""
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)) + 1e-9)
-    if -3 <= exponent <= 3:
-        return f"{value:.10g}"
+    if -3 <= exponent <= 4:
+        return f"{value:,.10g}"
     digit = round(value / 10.0**exponent, 6)
     raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if digit == 1 else f"{digit:g}·10{raised}"
