@@ -178,6 +178,15 @@ def test_no_two_lines_look_the_same():
     assert len({(marker, dash) for _, marker, dash in look.values()}) == 35  # without colour, too
 
 
+def test_lines_that_share_a_look_on_the_page_do_not_in_a_figure():
+    labels = [str(k) for k in range(40)]
+    look = svg.looks(labels)
+    assert look["0"] == look["35"]
+    own = page._look(["0", "35", "36"], look)
+    assert len(set(own.values())) == 3
+    assert page._look(["3", "4"], look) == {"3": look["3"], "4": look["4"]}
+
+
 @pytest.fixture(scope="module")
 def window():
     path = browser.find()
@@ -260,5 +269,7 @@ def test_it_prints(window, tmp_path):
     paper = window.pdf()
     assert paper.startswith(b"%PDF") and 2 <= len(re.findall(rb"/Type ?/Page\b", paper)) <= 6
     window.send("Emulation.setEmulatedMedia", media="print")
+    head = "getComputedStyle(document.querySelector('th button')).display"
+    assert window.run(head) == "contents"  # a box there keeps headings off all sheets but the first
     assert window.run("getComputedStyle(document.querySelector('nav')).display") == "none"
     window.send("Emulation.setEmulatedMedia", media="")

@@ -21,7 +21,7 @@ MARKERS = (
 )  # fmt: skip
 DASHES = ("", "7 3", "7 3 2 3", "2 3", "12 3 2 3 2 3")
 WIDTH, HEIGHT = 480, 330
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 48
+LEFT, RIGHT, TOP, BOTTOM = 74, 12, 12, 48
 _BAR = 22
 _MARKS = 6
 
