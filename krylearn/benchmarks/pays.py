@@ -163,8 +163,8 @@ def _trained(rows: list[Comparison]) -> list[str]:
                       card["device"], state])  # fmt: skip
     return ["## What training cost", _grid(
         ["network", "parameters", "training", "on", "repaid"], cells), _words("""
-        From the cards beside the weights. For the start socket (MgNO) no weights are shipped, and
-        no time of a solve is recorded.""")]  # fmt: skip
+        From the cards beside the weights. Of the start socket, a surrogate's prediction as `x0`, no
+        file has times yet; [what was measured of MgNO](mgno.md).""")]  # fmt: skip
 
 
 def _nothing_learned(docs: Path) -> list[str]:
