@@ -158,13 +158,14 @@ def _trained(rows: list[Comparison]) -> list[str]:
     for name, card in cards().items():
         own = [row for row in rows if row.learned.removesuffix(", dropped").endswith(name)]
         repaid = sum(row.ratio > _NOISE for row in own)
-        state = f"in {repaid} of {len(own)} rows" if own else "unknown: no time is recorded"
+        state = f"in {repaid} of {len(own)} rows" if own else "no time is in a file"
         cells.append([f"`{name}`", f"{card['parameters']:,}", f"{card['seconds']:.0f} s",
                       card["device"], state])  # fmt: skip
     return ["## What training cost", _grid(
         ["network", "parameters", "training", "on", "repaid"], cells), _words("""
-        From the cards beside the weights. Of the start socket, a surrogate's prediction as `x0`, no
-        file has times yet; [what was measured of MgNO](mgno.md).""")]  # fmt: skip
+        From the cards beside the weights. Times of `poisson2d` and `mgno-poisson2d` beside
+        geometric multigrid, which is faster than both, stand on [a page](mgno.md) and in no file; of
+        the start socket, a surrogate's prediction as `x0`, no file has times yet.""")]  # fmt: skip
 
 
 def _nothing_learned(docs: Path) -> list[str]:
