@@ -164,8 +164,8 @@ def _trained(rows: list[Comparison]) -> list[str]:
     return ["## What training cost", _grid(
         ["network", "parameters", "training", "on", "repaid"], cells), _words("""
         From the cards beside the weights. Times of `poisson2d` and `mgno-poisson2d` beside
-        geometric multigrid, which is faster than both, stand on [a page](mgno.md) and in no file; of
-        the start socket, a surrogate's prediction as `x0`, no file has times yet.""")]  # fmt: skip
+        geometric multigrid, which is faster than both, stand on [a page](mgno.md) and in no file;
+        of the start socket, a surrogate as `x0`, no file has times yet.""")]  # fmt: skip
 
 
 def _nothing_learned(docs: Path) -> list[str]:
