@@ -49,7 +49,7 @@ def run_paper(console: Console | None, name: str, out: str | Path | None = None,
     Returns
     -------
     dict
-        What the file holds: paper, full, machine, parts.
+        What the file holds: paper, full, machine, parts, and the seconds that each part took.
 
     Raises
     ------
@@ -66,19 +66,23 @@ def run_paper(console: Console | None, name: str, out: str | Path | None = None,
         raise ValueError(f"no part matches {only!r}; there are {', '.join(parts)}")
     path = Path(out or Path("results") / f"papers-{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"paper": name, "full": full, "machine": machine_facts(), "parts": {}}
+    results: dict[str, Any] = {
+        "paper": name, "full": full, "machine": machine_facts(), "parts": {}, "seconds": {},
+    }  # fmt: skip
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if resume is not False and old.get("paper") == name and old.get("full") == full:
         finished = set(parts) <= set(old["parts"])
         if resume or only or not finished:
-            results["parts"] = old["parts"]
+            results["parts"], results["seconds"] = old["parts"], old.get("seconds", {})
     for part in chosen:
         if part in results["parts"] and not only:
             continue
         if console is not None:
             console.print(f"{time.strftime('%H:%M:%S')}  {part}", markup=False)
         say = (lambda text: None) if console is None else console.log
+        started = time.perf_counter()
         results["parts"][part] = json.loads(to_json(parts[part](say)))
+        results["seconds"][part] = round(time.perf_counter() - started, 1)
         # In the order of the experiments, whatever order they were run in.
         results["parts"] = {k: results["parts"][k] for k in parts if k in results["parts"]}
         path.write_text(to_json(results), encoding="utf-8")
