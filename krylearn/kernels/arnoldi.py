@@ -33,13 +33,19 @@ _APPLY, _PRODUCT, _PROJECT, _NORMALISE, _PHASES = 0, 1, 2, 5, 6
 
 @jit
 def _claim(counters, phase, blocks, thread):
-    """Return the next block of a phase for a thread, -1 when none is left."""
-    line = phase * _LINE
+    """Return the next block of a phase for a thread, -1 when none is left.
+
+    Every other thread takes from the back, and every other phase begins where the one before it
+    has ended, with the rows that are still in cache.
+    """
+    line, half = phase * _LINE, blocks // 2
     if _fetch_add(counters, line + _CLAIMED, 1) >= blocks:
         return -1
-    if thread % 2 == 0:
-        return _fetch_add(counters, line + _FRONT, 1)
-    return blocks - 1 - _fetch_add(counters, line + _BACK, 1)
+    front = thread % 2 == 0
+    turn = _fetch_add(counters, line + (_FRONT if front else _BACK), 1)
+    if phase % 2 == 0:
+        turn = half - 1 - turn if turn < half else blocks - 1 - (turn - half)
+    return turn if front else blocks - 1 - turn
 
 
 @jit
@@ -123,13 +129,14 @@ def _foresee(loss, j, h, size, eps, row):
 
     With ``E = W W^H - I`` they are ``E h`` and a rounding of w.
     """
-    total = 0.0
+    total, small = 0.0, eps * size
+    row[:j] = small
+    for k in range(j):
+        along = abs(h[k])
+        for i in range(j):
+            row[i] += loss[k, i] * along
     for i in range(j):
-        bound = eps * size
-        for k in range(j):
-            bound += loss[i, k] * abs(h[k])
-        row[i] = bound
-        total += bound * bound
+        total += row[i] * row[i]
     return np.sqrt(total)
 
 

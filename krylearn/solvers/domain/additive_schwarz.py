@@ -204,14 +204,15 @@ def _bisect(graph: Any, rows: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def _far_order(part: Any) -> np.ndarray:
-    """Return a breadth-first order of a graph from one end of it, component by component."""
+    """Return a breadth-first order of a symmetric graph from an end, component by component."""
     orders = []
     _, labels = connected_components(part, directed=False)
-    for first in np.unique(labels, return_index=True)[1]:
-        start = first
-        for _ in range(2):  # to one end, and from there
-            start = breadth_first_order(part, start, directed=False, return_predecessors=False)[-1]
-        orders.append(breadth_first_order(part, start, directed=False, return_predecessors=False))
+    for first, size in zip(*np.unique(labels, return_index=True, return_counts=True)[1:]):
+        order = np.array([first])
+        if size > 1:  # of single nodes there may be many: a search passes over the whole graph
+            for _ in range(3):  # to one end, to the other, and from there
+                order = breadth_first_order(part, order[-1], return_predecessors=False)
+        orders.append(order)
     return np.concatenate(orders)
 
 

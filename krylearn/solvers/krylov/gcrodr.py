@@ -11,7 +11,7 @@ from krylearn.kernels.arnoldi import Steps
 from krylearn.kernels.dense import harmonic_matrix, harmonic_vectors, rotate, solve_upper
 from krylearn.kernels.tall import gram, recombine, row_norms, transform
 from krylearn.kernels.vector import combine, dot, orthogonalise, scale
-from krylearn.operators import CSROperator, kernel_form, matrix_like
+from krylearn.operators import CSROperator, GridAdapter, kernel_form, matrix_like
 from krylearn.solvers.krylov.recycle import RecycleSpace, held_columns
 from krylearn.solvers.krylov.subspace import (
     accurate,
@@ -144,6 +144,7 @@ class _Basis:
         self.cs, self.sn = np.zeros(self.m), np.zeros(self.m, wide)
         self.g = np.zeros(self.m + 1, wide)
         self.kept = self.j = 0
+        self.known: np.ndarray | None = None  # C^H inv(M) U, where the last cycle has told it
         self.closed = False
         self.eps = float(np.finfo(s.dtype).eps)
         self.steps = self._compiled()
@@ -152,9 +153,12 @@ class _Basis:
         """Return what makes many steps at once, where A and M are known to kernels."""
         s, A = self.s, self.s.A
         M = None if s.M.identity else kernel_form(s.M)
-        if not isinstance(A, CSROperator) or not Steps.suit(s.dtype, s.n):
+        if not Steps.suit(s.dtype, s.n) or (M is None and not s.M.identity):
             return None
-        if M is None and not s.M.identity:
+        if isinstance(A, GridAdapter) and hasattr(A.wrapped, "tocsr"):
+            # The matrix costs a few products, and calls from Python many.
+            A = CSROperator(A.wrapped.tocsr(), s.dtype)
+        if not isinstance(A, CSROperator):
             return None
         return Steps(A.arrays, M, self.W, self.Z, self.G, self.H, self.cs, self.sn, self.g)
 
@@ -246,12 +250,16 @@ class _Basis:
         W, Z = self.W[: kept + j + 1], self.Z
         Z = W[kept : kept + j] if Z is None else Z[:j]
         unit = 1.0 / row_norms(self.U)
-        known = not kept or self.Z is None
-        along = gram(W, self.U) * unit * (1.0 if known else _multiple(Z, W[kept : kept + j]))
-        found = self._harmonic(unit, along)
+        first = kept if self.known is not None else 0
+        along = gram(W[first:], self.U)
+        if kept and self.Z is not None:
+            along *= _multiple(Z, W[kept : kept + j])
+        if self.known is not None:
+            along = np.vstack([self.known, along])
+        found = self._harmonic(unit, along * unit)
         if found is None:
             return  # as it was
-        Y, P = found
+        Y, P, self.known = found
         P[:kept] *= unit[:, None]
         # U goes to and fro between two arrays; those that are left behind are new.
         self.stores.reverse()
@@ -262,10 +270,10 @@ class _Basis:
         self.kept = len(self.U)
 
     def _harmonic(self, unit: np.ndarray, along: np.ndarray,
-                  ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
-        """Return Y with orthonormal columns and P with ``G P = Y``, or None where G is singular.
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Return Y with orthonormal columns, P with ``G P = Y``, and ``Y^H S P``.
 
-        `unit` are the entries of G at U, `along` the columns of S there.
+        None where G is singular. `unit` are the entries of G at U, `along` the columns of S there.
         """
         kept, j = self.kept, self.j
         total = kept + j
@@ -282,7 +290,7 @@ class _Basis:
             return None
         Y, P = np.empty((total + 1, T.shape[1]), T.dtype), np.empty(T.shape, T.dtype)
         harmonic_vectors(kept, j, self.cs, self.sn, R, np.ascontiguousarray(T), Y, P)
-        return Y, P
+        return Y, P, T.conj().T @ E @ T
 
 
 def _multiple(Z: np.ndarray, V: np.ndarray) -> complex:
