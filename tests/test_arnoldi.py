@@ -202,3 +202,40 @@ def test_work_arrays_are_carried_but_never_shared():
     assert pickle.loads(pickle.dumps(space))._work == {}
     space.clear()
     assert not space._work and space.vectors is None
+
+
+@pytest.mark.parametrize("M", [None, "jacobi"])
+def test_grid_operators_take_compiled_steps(monkeypatch, M):
+    P = kl.problems.convection_diffusion((24, 24), diffusivity=0.05)
+    made = registry.preconditioner(M, P.A.tocsr()) if M else None
+    lengths = []
+    call = arnoldi.Steps.__call__
+
+    def counted(self, *args):
+        norms = call(self, *args)
+        lengths.append(len(norms))
+        return norms
+
+    monkeypatch.setattr(arnoldi.Steps, "__call__", counted)
+    records = [kl.gcrodr(A, P.b, rtol=1e-9, M=made)[1] for A in (P.A, P.A.tocsr())]
+    assert sum(lengths) == sum(info.iterations for info in records)
+    assert records[0] == records[1] == 0 and records[0].iterations == records[1].iterations
+
+
+def test_what_a_cycle_tells_of_the_next_is_true():
+    from krylearn.solvers.krylov import gcrodr
+
+    A, b = matrix()
+    bases = []
+
+    class Watched(gcrodr._Basis):
+        def refresh(self, images=True):
+            super().refresh(images)
+            if images:
+                C = self.W[: self.kept]
+                bases.append(np.abs(self.known - C.conj() @ self.U.T).max() / np.abs(self.U).max())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcrodr, "_Basis", Watched)
+        assert kl.gcrodr(A, b, rtol=1e-9, restart=20, k=8)[1] == 0
+    assert len(bases) > 3 and max(bases) < 1e-9

@@ -87,3 +87,15 @@ def test_options_that_make_no_sense_are_refused():
     singular[5] = 0
     with pytest.raises(ArithmeticError, match="singular"):
         kl.AdditiveSchwarz(singular.tocsr(), local="exact")
+
+
+def test_single_nodes_are_not_searched_from(monkeypatch):
+    from krylearn.solvers.domain import additive_schwarz
+
+    searches = []
+    found = additive_schwarz.breadth_first_order
+    monkeypatch.setattr(additive_schwarz, "breadth_first_order",
+                        lambda *a, **k: searches.append(1) or found(*a, **k))  # fmt: skip
+    A = kl.problems.thermal((40, 40)).A.tocsr()  # nodes outside the disc stand alone
+    M = kl.AdditiveSchwarz(A, blocks=4)
+    assert len(M.sizes) == 4 and len(searches) < 50

@@ -25,8 +25,10 @@ from krylearn import registry
 TITLE = "Sorted Krylov recycling (SKR)"
 # GCRO-DR(40, 20) and GMRES(40), as in the paper; nobody makes more than so many steps.
 RESTART, KEPT, MOST = 40, 20, 10000
-# Seconds up to which a measurement is repeated, and repetitions beside scipy.
-SHORT, ROUNDS = 1.0, 3
+# Seconds up to which a measurement is repeated; repetitions beside scipy, and of what is close.
+SHORT, ROUNDS, MANY = 1.0, 3, 9
+# Parts that are no rows of a family's table, and the family whose entrants `run_spread` compares.
+APART, CLOSE = ("spread", "scipy"), ("damped waves in 3-D", "ilu0")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def parts(full: bool) -> dict[str, Callable]:
             runs[f"{name}: {M or 'none'}"] = run
         if family.others:
             runs[f"{name}: others"] = functools.partial(run_others, family, name, count)
+    runs["spread"] = functools.partial(run_spread, full, count)
     runs["scipy"] = functools.partial(run_scipy, full, count)
     return runs
 
@@ -194,6 +197,26 @@ def measure(systems: list, rtol: float, M: str, label: str, settings: dict) -> d
     }
 
 
+def run_spread(full: bool, count: int, say: Callable[[str], None]) -> list[dict]:
+    """Return the seconds of each of many rounds, in which the entrants of `CLOSE` take turns."""
+    name, M = CLOSE
+    family = families(full)[name]
+    systems, found = _systems(family, name, count), entrants(family, M)
+    seconds: dict[str, list[float]] = {label: [] for label in found}
+    for _ in range(MANY):
+        for label, settings in found.items():
+            started = time.perf_counter()
+            infos = list(kl.solve_sequence(systems, rtol=family.tolerances[-1], **settings))
+            if all(info.converged for _, info in infos):
+                seconds[label].append((time.perf_counter() - started) / count)
+    say(f"spread: {name}, {M}")
+    return [
+        {"family": name, "M": M, "rtol": family.tolerances[-1], "n": len(systems[0][1]),
+         "entrant": label, "rounds": rounds}
+        for label, rounds in seconds.items()
+    ]  # fmt: skip
+
+
 # -- beside scipy ------------------------------------------------------------------------------
 
 
@@ -265,10 +288,10 @@ def _timed(solve: Callable, systems: list, held: list, rtol: float) -> dict[str,
 
 
 def by_family(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each family, those of `run_scipy` left out."""
+    """Return the rows of each family, those of `run_spread` and `run_scipy` left out."""
     found: dict[str, list[dict[str, Any]]] = {}
     for part, rows in results["parts"].items():
-        if part != "scipy":
+        if part not in APART:
             found.setdefault(rows[0]["family"], []).extend(rows)
     return found
 
@@ -314,6 +337,15 @@ def show(results: dict[str, Any], console: Console) -> None:
             failed = "" if _whole(row) else f"{row['converged']} of {row['systems']}"
             table.add_row(f"{row['rtol']:g}", row["M"], row["entrant"], *cells,
                           f"{1e3 * row['seconds']:.1f}", failed)  # fmt: skip
+        console.print(table)
+    if "spread" in results["parts"]:
+        rows = results["parts"]["spread"]
+        title = f"{rows[0]['family']}, {rows[0]['M']}: {MANY} rounds in turns, ms a system"
+        table = Table("", "least", "median", "most", title=title, title_justify="left")
+        for row in rows:
+            if row["rounds"]:
+                table.add_row(row["entrant"], *(f"{1e3 * value:.1f}" for value in
+                              np.quantile(row["rounds"], [0, 0.5, 1])))  # fmt: skip
         console.print(table)
     table = Table("family", "rtol", "fastest that recycles", "ms", "fastest other", "ms", "times",
                   title="Does it pay?", title_justify="left")  # fmt: skip

@@ -144,7 +144,7 @@ class _Basis:
         self.cs, self.sn = np.zeros(self.m), np.zeros(self.m, wide)
         self.g = np.zeros(self.m + 1, wide)
         self.kept = self.j = 0
-        self.known: np.ndarray | None = None  # C^H inv(M) U, where the last cycle has told it
+        self.known: np.ndarray | None = None  # C^H U, where the last cycle has told it
         self.closed = False
         self.eps = float(np.finfo(s.dtype).eps)
         self.steps = self._compiled()
@@ -259,7 +259,8 @@ class _Basis:
         found = self._harmonic(unit, along * unit)
         if found is None:
             return  # as it was
-        Y, P, self.known = found
+        Y, P, told = found
+        self.known = told if self.Z is None else None  # with M it would be a guess, grown old
         P[:kept] *= unit[:, None]
         # U goes to and fro between two arrays; those that are left behind are new.
         self.stores.reverse()
