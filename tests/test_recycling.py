@@ -474,6 +474,8 @@ def test_papers_table(tmp_path, monkeypatch):
         "convection": skr.Family(
             skr._sequence("convection_diffusion", shape=(12, 12)), ("sor",), (1e-5,)),
         "damped waves in 3-D": skr.Family(skr._waves((5, 5, 5), 5.0, 0.1), (None,), (1e-5,)),
+        "waves in a changing medium": skr.Family(
+            skr._changing((6, 6, 6), 5.0, 0.1, 0.1), ("ilu0",), (1e-5,)),
     }  # fmt: skip
     monkeypatch.setattr(skr, "families", lambda full: small)
     with Console(file=open(tmp_path / "log", "w"), width=140) as console:
@@ -488,5 +490,5 @@ def test_papers_table(tmp_path, monkeypatch):
         assert all(row["converged"] == row["systems"] for row in rows if "error" not in row), name
     found = {row["entrant"] for row in skr.by_family(results)["darcy"]}
     assert {"CG", "recycled CG, sorted", "AMG", "direct", "GMRES(40)"} <= found
-    assert len(skr.winners(results)) == 5
+    assert len(skr.winners(results)) == 6
     assert set(results["seconds"]) == set(results["parts"])
