@@ -54,5 +54,5 @@ for M, label in ((None, "cg"), (kl.multigrid(A), "cg + multigrid")):
         ax.loglog(1 + np.arange(len(info.residuals)), info.residuals / np.linalg.norm(b), dash,
                   label=f"{label}, from {start}")  # fmt: skip
 ax.set(xlabel="iteration, from 1", ylabel="relative residual")
-ax.legend()
+ax.legend(loc="lower left")
 plt.show()
