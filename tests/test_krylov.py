@@ -1,5 +1,7 @@
 """What each Krylov method promises beyond the common contract."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -253,3 +255,16 @@ def test_solve_chooses(monkeypatch):
     right = np.random.default_rng(0).standard_normal(144)
     x, info = kl.solve(room, right - right.mean(), rtol=1e-8, M=None)
     assert info.converged and info.method == "cg"
+
+
+def test_cg_with_m_keeps_four_vectors():
+    """x, r, the direction, and one that holds its product and what M makes of r in turn."""
+    P = kl.problems.darcy((150, 150), seed=1)
+    M = kl.Jacobi(P.A)
+    kl.cg(P.A, P.b, M=M, maxiter=3)
+    tracemalloc.start()
+    try:
+        x, info = kl.cg(P.A, P.b, M=M, maxiter=20)
+        assert info.iterations == 20 and tracemalloc.get_traced_memory()[1] < 4.3 * x.nbytes
+    finally:
+        tracemalloc.stop()

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import krylearn as kl
 from krylearn.grid import Grid, GridOperator
 from krylearn.solvers.multigrid.axis import Axis, coarsen
+from krylearn.solvers.multigrid.levels import pointwise
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
@@ -71,6 +72,60 @@ def test_an_axis_passes_linear_values_and_conserves_volume(n, ends, cells):
         length = transfer.along @ fine
         assert np.allclose(length[: len(gaps)], gaps)
         axis = coarse
+
+
+# -- jumping coefficients ------------------------------------------------------------------------
+
+
+def matrix_of(level):
+    """Return the matrix of a level given by links."""
+    n = int(np.prod(level.shape))
+    A = np.diag(level.full_diagonal().ravel())
+    place = np.arange(n).reshape(level.shape)
+    for d, k in enumerate(level.links):
+        a, b, k = place.ravel(), np.roll(place, -1, d).ravel(), k.ravel()
+        np.add.at(A, (a, b), -k)
+        np.add.at(A, (b, a), -k)
+    return A
+
+
+@pytest.mark.parametrize("shape", [(32, 16), (8, 16, 8)])
+def test_joined_cells_count_the_links_between_them(shape):
+    """Half of what Galerkin says of them, which is what twice the spacing makes of it."""
+    c = np.exp(3 * np.random.default_rng(0).standard_normal(shape))
+    grid = Grid(shape, centering="cell", boundary=["neumann", "dirichlet", "neumann"][: len(shape)])
+    level = pointwise(grid, GridOperator.diffusion(grid, c)._points(), None, jumps=True)
+    for _ in range(3):
+        axes, transfers = zip(*(coarsen(axis) for axis in level.axes))
+        P = np.ones((1, 1))
+        for transfer in transfers:
+            P = np.kron(P, transfer.matrix().toarray())
+        assert np.all(P.sum(axis=1) == 1) and np.all((P == 0) | (P == 1))
+        fine, level = matrix_of(level), level.coarsen(list(axes), list(transfers))
+        assert np.allclose(matrix_of(level), P.T @ fine @ P / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("shape", [(90,), (9, 11), (5, 4, 6), (7, 3, 5)])
+def test_joined_cells_make_a_definite_cycle(shape, sides):
+    for centering in ("node", "cell"):
+        grid = Grid(shape, boundary=[sides] * len(shape), centering=centering)
+        c = 10.0 ** np.random.default_rng(1).integers(-2, 3, shape)
+        for A in (GridOperator.diffusion(grid), GridOperator.diffusion(grid, c)):
+            require_spd(kl.GeometricMultigrid(A, transfer="constant"))
+
+
+def test_joined_cells_stand_jumps():
+    for shape, most in (((64, 64), 45), ((24, 24, 24), 40), ((23, 31, 18), 40)):
+        P = kl.problems.diffusion(shape, contrast=1e4, seed=1)
+        assert iterations(P, transfer="constant") <= most
+        _, info = kl.cg(P.A, P.b, rtol=1e-8, M=kl.GeometricMultigrid(P.A), maxiter=most)
+        assert info > 0  # linear values across jumps
+    for shape in ((64, 64), (32, 32, 32)):
+        P = kl.problems.diffusion(shape, contrast=1.0, seed=1)
+        assert iterations(P, transfer="constant") <= 15
+    with pytest.raises(ValueError, match="transfer"):
+        kl.GeometricMultigrid(P.A, transfer="quadratic")
 
 
 # -- symmetric and positive definite by construction ---------------------------------------------
@@ -315,7 +370,9 @@ def test_tiny_and_thin_grids():
     (lambda: next(kl.problems.smoke((20, 20, 24), seed=1)), kl.GeometricMultigrid, "grid"),
     (lambda: kl.problems.diffusion((40, 40), kind="anisotropic"), kl.GeometricMultigrid, "grid"),
     (lambda: kl.problems.diffusion((40, 40), kind="inclusions"), kl.ClassicalAMG, "jump"),
+    (lambda: kl.problems.diffusion((20, 20, 24)), kl.GeometricMultigrid, "jump"),
     (lambda: kl.problems.diffusion((40, 40), kind="walls"), kl.ClassicalAMG, "walls"),
+    (lambda: kl.problems.diffusion((16, 16, 16), kind="walls"), kl.GeometricMultigrid, "walls"),
     (lambda: kl.problems.diffusion((40, 40), kind="rotated"), kl.ClassicalAMG, "matrix"),
     (lambda: kl.problems.convection_diffusion((20, 20)), kl.ClassicalAMG, "Hermitian"),
 ])  # fmt: skip

@@ -53,7 +53,11 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             _ = problem.csr
         forget_peak()
         before = peak_memory()
-        outcomes = [run(problem, method, rtol, maxiter) for _ in range(max(1, job["runs"]))]
+        outcomes: list[Outcome] = []
+        for _ in range(max(1, job["runs"])):
+            for earlier in outcomes:
+                earlier.x = None  # one answer is held at a time
+            outcomes.append(run(problem, method, rtol, maxiter))
     except Absent as reason:
         return {"status": "skipped", "reason": str(reason)}
     peak = peak_memory()

@@ -77,10 +77,11 @@ def _cg(s: Solve) -> None:
         return _cg_small(s, s.A)
     if isinstance(s.A, GridAdapter) and s.A.stencil and s.A.stencil.fuses:
         return _cg_fused(s, s.A.stencil)
-    x, q, p, buffer = s.x, s.empty(), s.empty(), s.empty()
+    # A p and M r take turns in q: neither is wanted any more once the other is made.
+    x, q, p = s.x, s.empty(), s.empty()
     while s.unsolved():
         r, rnorm = s.r, s.rnorm
-        z, rz = s.precondition_dot(r, rnorm, buffer)
+        z, rz = s.precondition_dot(r, rnorm, q)
         p[:] = z
         while s.running(rnorm):
             pq = s.matvec_dot(p, q).real
@@ -95,7 +96,7 @@ def _cg(s: Solve) -> None:
             if not s.running(rnorm):
                 break
             previous = rz
-            z, rz = s.precondition_dot(r, rnorm, buffer)
+            z, rz = s.precondition_dot(r, rnorm, q)
             axpby(1.0, z, rz / previous, p)
 
 

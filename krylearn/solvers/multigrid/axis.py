@@ -35,6 +35,8 @@ class Axis:
         Length of an axis that closes on itself, else 0.
     cells : bool
         Coarse points are joined neighbours; otherwise every second point.
+    jumps : bool
+        Coefficients jump: joined cells share one value, and only the links between them count.
     """
 
     position: np.ndarray
@@ -42,6 +44,7 @@ class Axis:
     zeros: tuple[float | None, float | None]
     period: float
     cells: bool
+    jumps: bool = False
 
     @property
     def n(self) -> int:
@@ -78,6 +81,8 @@ class Transfer:
         Ones for the fine links that lie between two coarse points' own volumes.
     sides : pair of (n,) arrays
         The part of each fine link that lies between the first (last) coarse point and the side.
+    stretch : pair of float
+        What the way from the first (last) point to the side is longer by than that within `sides`.
     """
 
     parents: np.ndarray
@@ -88,6 +93,7 @@ class Transfer:
     along: sp.csr_array
     crossing: sp.csr_array
     sides: tuple[np.ndarray, np.ndarray]
+    stretch: tuple[float, float] = (1.0, 1.0)
     _lanes: dict = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -143,7 +149,8 @@ KNOWN = 256
 
 def coarsen(axis: Axis) -> tuple[Axis, Transfer]:
     """Return the next coarser axis, and the transfer between the two."""
-    key = (axis.position.tobytes(), axis.width.tobytes(), axis.zeros, axis.period, axis.cells)
+    key = (axis.position.tobytes(), axis.width.tobytes(), axis.zeros, axis.period, axis.cells,
+           axis.jumps)  # fmt: skip
     found = _known.get(key)
     if found is None:
         if len(_known) >= KNOWN:
@@ -162,6 +169,9 @@ def _coarsen(axis: Axis) -> tuple[Axis, Transfer]:
         X = x[axis._vertices()]
     m = len(X)
     parents, weights = _interpolation(axis, X)
+    if axis.jumps:
+        weights = np.asarray(parents == group[:, None], float)
+        weights[parents[:, 0] == parents[:, 1], 1] = 0
     if axis.cells:
         share = sp.csr_array((np.ones(n), (group, np.arange(n))), shape=(m, n))
     else:
@@ -170,7 +180,7 @@ def _coarsen(axis: Axis) -> tuple[Axis, Transfer]:
             sp.coo_array((weights.ravel(), (parents.ravel(), rows)), shape=(m, n))
         )
         width = share @ axis.width
-    coarse = Axis(X, width, axis.zeros, period, axis.cells)
+    coarse = Axis(X, width, axis.zeros, period, axis.cells, axis.jumps)
     children, back = _transpose(parents, weights, m)
     along = _along(x, X, period)
     crossing = along.copy()
@@ -188,7 +198,20 @@ def _coarsen(axis: Axis) -> tuple[Axis, Transfer]:
         np.clip(np.minimum(X[0], end) - x, 0, None) / length,
         np.clip(end - np.maximum(X[-1], x), 0, None) / length,
     )
-    return coarse, Transfer(parents, weights, children, back, share, along, crossing, sides)
+    stretch = (1.0, 1.0)
+    if axis.jumps:
+        # As long as the way between the coarse points, as strong as the link that crosses.
+        far = np.append(X[1:], X[0] + period) - X
+        length[-1] = x[0] + period - x[-1] if period else 1
+        along = sp.csr_array(sp.diags_array(far) @ crossing @ sp.diags_array(1 / length))
+        sides = (np.zeros(n), np.zeros(n))
+        low, high = (
+            1.0 if zero is None else float((X[i] - zero) / (x[i] - zero))
+            for i, zero in zip((0, -1), axis.zeros)
+        )
+        stretch = low, high
+    return coarse, Transfer(parents, weights, children, back, share, along, crossing, sides,
+                            stretch)  # fmt: skip
 
 
 def _table(matrix: sp.csr_array, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,8 +24,8 @@ class ClassicalAMG(AlgebraicMultigrid):
     signed : bool
         Only those of the sign opposite to the diagonal's count as strong.
     splitting : {'ruge_stueben', 'pmis'}
-        How coarse points are chosen: one after the other by influence, or by maximal independent
-        sets, which threads share.
+        How coarse points are chosen: one after the other by influence (the first pass alone, which
+        is what HMIS does within a process), or by maximal independent sets, which threads share.
     most : int
         Weights of interpolation a row, the largest.
     share : float

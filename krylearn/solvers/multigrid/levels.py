@@ -153,7 +153,8 @@ class Variable:
                     if (d, side) in self.sides:
                         tie = self.sides[d, side]
                         way = along(sp.csr_array(transfer.sides[side][None]), resistance, d)
-                        sides[d, side] = total(_inverse(_inverse(tie) + way), d)
+                        series = transfer.stretch[side] * _inverse(tie) + way
+                        sides[d, side] = total(_inverse(series), d)
                 series = along(transfer.along, resistance, d)
                 # A closed link between coarse points closes theirs; one within them does not.
                 closed = along(transfer.crossing, np.asarray(k == 0, k.dtype), d)
@@ -204,11 +205,11 @@ def _diagonal(links: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 
 
 def _axes(grid: Any, zeros: list[tuple[float | None, float | None]], widths: list[np.ndarray],
-          masked: bool) -> list[Axis]:  # fmt: skip
+          masked: bool, jumps: bool = False) -> list[Axis]:  # fmt: skip
     # Joined cells need no lattice of vertices that walls would hit.
-    cells = grid.centering == "cell" or masked
+    cells = grid.centering == "cell" or masked or jumps
     return [
-        Axis(np.arange(float(n)), width, zero, float(n) if periodic else 0.0, cells)
+        Axis(np.arange(float(n)), width, zero, float(n) if periodic else 0.0, cells, jumps)
         for n, zero, width, periodic in zip(grid.shape, zeros, widths, grid.periodic)
     ]
 
@@ -273,7 +274,8 @@ def shaped(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
     return values.reshape([-1 if d == axis else 1 for d in range(ndim)])
 
 
-def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int = 1) -> Variable:
+def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int = 1,
+              jumps: bool = False) -> Variable:  # fmt: skip
     """Return the finest level of operators that are given point by point.
 
     Parameters
@@ -283,6 +285,8 @@ def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int 
         The diagonal and the upper couplings; with lanes in its last axis.
     mask : bool array or None
     lanes : int
+    jumps : bool
+        As in `Axis`.
     """
     ndim = grid.ndim
     links = [-stack[1 + d] for d in range(ndim)]
@@ -297,17 +301,18 @@ def pointwise(grid: Any, stack: np.ndarray, mask: np.ndarray | None, lanes: int 
     excess[np.abs(excess) < 64 * np.finfo(stack.dtype).eps * diagonal] = 0
     reaction = np.maximum(excess, 0)
     sides = split_sides(grid, reaction)
-    return Variable(axes_of(grid, mask is not None), links, reaction, sides, mask, diagonal, lanes)
+    axes = axes_of(grid, mask is not None, jumps)
+    return Variable(axes, links, reaction, sides, mask, diagonal, lanes)
 
 
-def axes_of(grid: Any, masked: bool) -> list[Axis]:
+def axes_of(grid: Any, masked: bool, jumps: bool = False) -> list[Axis]:
     """Return the axes of a grid, its Dirichlet sides being zeros."""
     nearer = 0.5 if grid.centering == "cell" else 1.0
     zeros = [
         (-nearer if low == "dirichlet" else None, n - 1 + nearer if high == "dirichlet" else None)
         for n, (low, high) in zip(grid.shape, grid.boundary)
     ]
-    return _axes(grid, zeros, [np.ones(n) for n in grid.shape], masked)
+    return _axes(grid, zeros, [np.ones(n) for n in grid.shape], masked, jumps)
 
 
 def split_sides(grid: Any, excess: np.ndarray) -> dict[tuple[int, int], np.ndarray]:

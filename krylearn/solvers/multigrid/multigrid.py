@@ -27,6 +27,8 @@ _KINDS: dict[str, Any] = {
 JUMP = 10.0
 # The share of links at a jump, or of solid cells in thin walls, that a lattice stands.
 RARE = 1e-4
+JUMPS = "coefficients jump from point to point"
+WALLS = "thin walls cross the grid"
 THIN = 0.1
 
 
@@ -41,8 +43,10 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
         Near-nullspace vectors, such as the rigid motions of an elastic body.
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
         'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
-        thin walls cross it or it is not Hermitian: then the classical coarsening. For a matrix,
-        and with `B`, it is 'algebraic': what `algebraic_multigrid` chooses.
+        thin walls cross it or it is not Hermitian: then the classical coarsening. In space jumps
+        and walls are left to a lattice of joined cells (``transfer="constant"``), which takes more
+        iterations than the classical coarsening, and less time. For a matrix, and with `B`, it is
+        'algebraic': what `algebraic_multigrid` chooses.
     **options
         Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
 
@@ -81,6 +85,9 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
+        if coarsening == "joined":
+            coarsening = "geometric"
+            options.setdefault("transfer", "constant")
     if B is not None:
         if coarsening in ("geometric", "classical"):
             raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
@@ -111,6 +118,8 @@ def _suited(A: Any, B: Any) -> tuple[str, str]:
     if not (hasattr(A, "grid") and hasattr(A, "_stack")):
         return "algebraic", "A is a matrix"
     why = lattice_fails(A)
+    if why in (JUMPS, WALLS) and A.grid.ndim == 3:
+        return "joined", f"{why}; in space it is quickest to join cells"
     if why:
         return "classical", why
     return "geometric", "A is an operator on a grid"
@@ -131,9 +140,9 @@ def lattice_fails(A: Any) -> str:
     if np.any(links.real > 0):
         return "couplings are positive"
     if A.mask is not None and _thin(A.mask) > THIN:
-        return "thin walls cross the grid"
+        return WALLS
     if not A._constant and share_of_jumps(-links.real) > RARE:
-        return "coefficients jump from point to point"
+        return JUMPS
     return ""
 
 

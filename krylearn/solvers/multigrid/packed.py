@@ -133,6 +133,7 @@ class Packed:
         transfer = transfers[axis]
         if transfer is not None:
             way, links = transfer.sides[side], self.links[axis]
+            resistance *= tie.dtype.type(transfer.stretch[side])
             for m in np.flatnonzero(way):
                 layer = links[(slice(None),) * axis + (slice(m, m + 1),)]
                 resistance += np.divide(way[m], layer, out=np.zeros_like(layer), where=layer > 0)
@@ -149,7 +150,7 @@ class Packed:
         return total
 
 
-def packed(grid: Any, A: np.ndarray, lanes: int, dtype: Any) -> Packed:
+def packed(grid: Any, A: np.ndarray, lanes: int, dtype: Any, jumps: bool = False) -> Packed:
     """Return the finest level of operators on a grid.
 
     Parameters
@@ -160,9 +161,12 @@ def packed(grid: Any, A: np.ndarray, lanes: int, dtype: Any) -> Packed:
     lanes : int
     dtype : dtype
         Of the result.
+    jumps : bool
+        As in `Axis`.
     """
     n = lanes * grid.size
-    level = Packed(axes_of(grid, False), lanes, np.empty(4 * n, dtype), np.empty(n, dtype), {})
+    axes = axes_of(grid, False, jumps)
+    level = Packed(axes, lanes, np.empty(4 * n, dtype), np.empty(n, dtype), {})
     geo = level.geo
     diagonal = A[:n].reshape(-1, lanes)
     largest = diagonal.max(axis=0) if lanes > 1 else np.array([diagonal.max()])
