@@ -83,6 +83,9 @@ class GeometricMultigrid(Preconditioner):
     References
     ----------
     Trottenberg, Oosterlee and Schueller (2001), Multigrid, chapters 2 and 5.
+    Khalil and Wesseling (1992), Vertex-centered and cell-centered multigrid for interface problems,
+    J. Comput. Phys. 98, 1-10; Kwak (1999), V-cycle multigrid for cell-centered finite differences,
+    SIAM J. Sci. Comput. 21, 552-564 (constant transfer, coarse links halved).
     McAdams, Sifakis and Teran (2010), A parallel multigrid Poisson solver for fluids simulation on
     large grids, on voxel domains.
 
