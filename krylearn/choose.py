@@ -29,6 +29,8 @@ FACTORISED = {2: 100_000, 3: 40_000}
 SOON = 5_000
 # up to so many it beats MINRES for indefinite matrices.
 INDEFINITE = {2: 60_000, 3: 2_000}
+# up to so many it beats GMRES where a matrix is not Hermitian and its Hermitian part indefinite.
+WAVES = {2: 20_000, 3: 0}
 # Share of positive couplings from which those of one sign no longer tell the whole.
 MIXED = 0.2
 # Iterations after which an attempt gives way to the next.
@@ -60,8 +62,8 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
 
     Fast transforms where A is separable on a box; multigrid-CG where it is Hermitian with a
     positive diagonal, of a grid or not, and IC(0)-CG where it is small; LU or MINRES where it is
-    Hermitian and indefinite; GMRES with ILU(0), then LU, where it is not Hermitian. What fails is
-    followed by what is slower and fails less.
+    Hermitian and indefinite; GMRES with ILU(0), then LU, where it is not Hermitian, and LU at once
+    for small waves in the plane. What fails is followed by what is slower and fails less.
 
     Parameters
     ----------
@@ -259,7 +261,12 @@ def _sparse(A: Any, n: int) -> list[Attempt]:
     semidefinite = getattr(A, "nullspace", None) is not None
     size = f"A ({n:,} unknowns)"
     if not hermitian:
-        return _unsymmetric(f"{size} is not Hermitian", n, kind, positive is not None, rescue)
+        why = f"{size} is not Hermitian"
+        if n <= WAVES[kind] and _indefinite(A):
+            why += ", its Hermitian part indefinite"
+            rescue = [Attempt("direct", None, f"{why}; its factors fill little")]
+            return [*rescue, *_unsymmetric(why, n, kind, positive is not None, [])]
+        return _unsymmetric(why, n, kind, positive is not None, rescue)
     minres = Attempt("minres", None, "minres needs no definiteness")
     if not positive or (getattr(A, "positive_definite", None) is False and not semidefinite):
         why = f"{size} is Hermitian and not definite"
@@ -305,6 +312,21 @@ def _mixed(A: Any) -> bool:
     size, diagonal = float(np.abs(A.data).sum()), float(np.abs(A.diagonal()).sum())
     positive = (float(A.data.sum(dtype=float)) + size) / 2 - diagonal
     return positive > MIXED * (size - diagonal)
+
+
+def _indefinite(A: Any) -> bool:
+    """Return whether the Hermitian part of a matrix of the plane seems to be indefinite.
+
+    Where it is definite, GMRES converges at some rate; where it is not, as with waves, at none
+    that could be told. Its rows lack dominance by more than the lowest mode of the Laplacian on a
+    square makes up for: 2 pi^2 h^2 of a diagonal of 4, with n = 1 / h^2 unknowns.
+    """
+    A = canonical_csr(A.tocsr())
+    hermitian_part = (A + A.conj().T) / 2
+    diagonal = hermitian_part.diagonal().real
+    size = np.abs(diagonal)
+    lack = np.asarray(abs(hermitian_part).sum(axis=1)).ravel() - size - diagonal
+    return bool(np.mean(np.maximum(lack, 0)) > 0.5 * np.pi**2 / A.shape[0] * np.mean(size))
 
 
 def _traits(A: Any) -> tuple[bool, bool | None, float, int]:

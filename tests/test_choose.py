@@ -169,3 +169,26 @@ def test_multigrid_that_fails_is_followed(everything_is_large, monkeypatch):
     indefinite[0, 1] = indefinite[1, 0] = 30.0
     info = chosen(indefinite.tocsr())
     assert info == 0 and info.method == "minres"
+
+
+def test_small_waves_are_factorised_and_flows_are_not():
+    """A complex Helmholtz problem of the plane took GMRES ten times as long as its LU."""
+    for A in (_waves(15.0).A, _waves(15.0).A.tocsr()):
+        assert choose._attempts(A)[0].method == "direct"
+    x, info = kl.solve(_waves(15.0).A, _waves(15.0).b, rtol=1e-8)
+    assert info.method == "direct" and "indefinite" in info.choice
+    require_honest(_waves(15.0).A, _waves(15.0).b, x, info, 1e-8)
+    assert choose.krylov_method(_waves(15.0).A) == "gmres"
+    # A wave longer than the square leaves the Hermitian part definite, and so does a flow.
+    assert choose._attempts(_waves(2.0).A)[0].method == "gmres"
+    for velocity in ((1.0, 0.3), (40.0, 9.0)):
+        flow = kl.problems.convection_diffusion((48, 48), velocity=velocity, seed=0)
+        assert choose._attempts(flow.A)[0].method == "gmres"
+    # In space factors fill too much.
+    box = kl.problems.helmholtz((12, 12, 12), wavenumber=10.0, damping=0.1, roughness=0.1, seed=0)
+    assert choose._attempts(box.A)[0].method == "gmres"
+
+
+def _waves(wavenumber):
+    return kl.problems.helmholtz((48, 48), wavenumber=wavenumber, damping=0.1, roughness=0.1,
+                                 seed=0)  # fmt: skip
