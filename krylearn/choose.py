@@ -207,6 +207,11 @@ def krylov_method(A: Any) -> str:
     return next(a.method for a in _attempts(matrix_like(A)) if _iterative(a.method))
 
 
+def first_choice(A: Any) -> str:
+    """Return what is tried first for A, such as 'cg+ic0', were it not separable."""
+    return _attempts(matrix_like(A))[0].label
+
+
 def _on_a_box(A: Any) -> list[Attempt]:
     """Return the attempt by fast transforms, if A is separable on a box."""
     if not sp.issparse(A) and not hasattr(A, "grid"):

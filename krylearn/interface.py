@@ -156,8 +156,9 @@ def time_limit(seconds: float, pace: float = math.inf) -> Iterator[None]:
     seconds : float
         From the beginning of the block.
     pace : float
-        After a third of the time a solve ends, too, whose residual has fallen so slowly that at
-        this rate it would take more than `pace` times the seconds.
+        A solve ends, too, whose residual has fallen so slowly that at this rate it would take
+        more than ``1 + pace / share`` times the seconds, when a share of them, a tenth at least,
+        has gone by: what lags much is known early.
 
     Examples
     --------
@@ -288,10 +289,10 @@ class Solve:
             return False
         began, seconds, pace = self.pace
         first, share = self.residuals[0], (now - began) / seconds
-        if share < 1 / 3 or not first > self.tolerance > 0:
+        if share < 0.1 or not first > self.tolerance > 0:
             return False
         done = math.log(first / min(rnorm, first)) / math.log(first / self.tolerance)
-        return share > pace * done
+        return share**2 > (share + pace) * done
 
     def count(self, rnorm: float) -> None:
         """Count one iteration and note its residual norm."""

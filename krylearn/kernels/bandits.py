@@ -252,9 +252,23 @@ def remember(features, loss, arm, memory, gram, moment):
 
 @jit
 def sums(values):
-    """Return the sum and the sum of squares of real numbers, in one pass over them."""
-    total = squares = 0.0
-    for value in values:
-        total += value
-        squares += value * value
-    return total, squares
+    """Return the sum and the sum of squares of real numbers, in one pass over them.
+
+    Four sums at once: of a single one every addition waits for the one before it.
+    """
+    a = b = c = d = 0.0
+    aa = bb = cc = dd = 0.0
+    whole = values.shape[0] // 4 * 4
+    for i in range(0, whole, 4):
+        a += values[i]
+        aa += values[i] * values[i]
+        b += values[i + 1]
+        bb += values[i + 1] * values[i + 1]
+        c += values[i + 2]
+        cc += values[i + 2] * values[i + 2]
+        d += values[i + 3]
+        dd += values[i + 3] * values[i + 3]
+    for i in range(whole, values.shape[0]):
+        a += values[i]
+        aa += values[i] * values[i]
+    return (a + b) + (c + d), (aa + bb) + (cc + dd)

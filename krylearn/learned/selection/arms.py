@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from krylearn import registry
-from krylearn.choose import krylov_method
+from krylearn.choose import first_choice, krylov_method
 
 # By the rule's method: what suits such matrices, the most promising first.
 _SUITED: dict[str, tuple[str, ...]] = {
@@ -31,7 +31,11 @@ _METHOD_OPTIONS = {
     "gmres": ({"restart": 50},), "idrs": ({"s": 8},), "gcrodr": ({"restart": 30, "k": 10},),
 }  # fmt: skip
 _PRECOND_OPTIONS: dict[str, tuple[dict, ...]] = {
-    "ssor": ({"omega": 1.0}, {"omega": 1.5}, {"omega": 1.8}),
+    "ssor": ({"omega": 1.5}, {"omega": 1.8}),
+}  # fmt: skip
+# And of an arm with such options that leads: its neighbours further out.
+_FURTHER: dict[tuple, tuple[dict, ...]] = {
+    ("ssor", ("omega", 1.5)): ({"omega": 1.0},), ("ssor", ("omega", 1.8)): ({"omega": 1.9},),
 }  # fmt: skip
 # What making a preconditioner costs, roughly, in products with A.
 _SETUP: dict[str, float] = {
@@ -122,6 +126,8 @@ class Arm:
         if not self.precond_options:
             for more in _PRECOND_OPTIONS.get(self.precond, ()):
                 yield replace(self, precond_options=tuple(more.items()))
+        for more in _FURTHER.get((self.precond, *self.precond_options), ()):
+            yield replace(self, precond_options=tuple(more.items()))
 
 
 def _listed(options: tuple[tuple[str, Any], ...]) -> str:
@@ -150,7 +156,7 @@ def parse_arm(text: str) -> Arm:
 
 
 def suited_arms(A: Any, method: str = "") -> list[Arm]:
-    """Return the configurations that may suit A, the most promising first.
+    """Return the configurations that may suit A, the most promising first: that of `solve`.
 
     Parameters
     ----------
@@ -162,7 +168,7 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
     --------
     >>> import numpy as np
     >>> [str(arm) for arm in suited_arms(np.diag([1.0, 2.0]))][:1]
-    ['cg+ic0']
+    ['cg+jacobi']
     """
     method = method or krylov_method(A)
     known = {(e.kind, e.name): e for e in registry.entries("method")}
@@ -182,7 +188,11 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
         if precond == "direct" and setup_guess(Arm(name, precond), A) > 1e5:
             continue
         arms.append(Arm(name, precond))
-    return arms
+    favourite = first_choice(A)
+    if favourite.endswith("+multigrid"):
+        kind = "geometric_multigrid" if gridded else "smoothed_aggregation"
+        favourite = favourite.replace("multigrid", kind)
+    return sorted(arms, key=lambda arm: str(arm) != favourite)
 
 
 def setup_guess(arm: Arm, A: Any) -> float:

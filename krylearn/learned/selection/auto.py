@@ -38,12 +38,15 @@ MOST_DRIFT = 0.5
 RISK = 0.3
 # Where they change by less, a new arm starts with what is kept.
 LITTLE_DRIFT = 0.1
-# An explored arm is stopped when it promises to take so many times its limit.
-PACE = 2.5
+# An explored arm is stopped when it lags: by the measure of `time_limit`.
+PACE = 0.4
+# Of an arm that costs no more than so many times the leader's, other options are tried.
+NEAR = 1.3
 # So many systems long, and after that at every such, starting guesses are compared.
 LOOKS = 6
 STARTS = ("given", "previous", "extrapolated")
-# A first set-up that takes so many times what was thought is made again before it counts.
+# A first set-up that takes so many times what was thought, or an iteration that passes the time
+# limit by as much, is made again before it counts: kernels may have been compiled.
 SUSPECT = 4.0
 
 
@@ -216,7 +219,7 @@ class _Lane:
             why += "; its backstop finished"
         last = tries[-1]
         spent = sum(one.seconds for one in tries)
-        self._learn(arm, tries[0], spent, system)
+        self._learn(arm, tries[0], spent, system, limit)
         if last.solved and len(tries) > 1 and (first or leads):
             # Who can do what the best one could not, is the next to be trusted.
             race.solved(last.arm, self.workshop.solving(last.arm, last)
@@ -309,14 +312,16 @@ class _Lane:
         best_try = min(every, key=lambda one: (one.info is None, one.rnorm))
         return [*(one for one in tries if one is not best_try), best_try] if tries else []
 
-    def _learn(self, arm: Arm, one: Attempt, spent: float, system: System) -> None:
+    def _learn(self, arm: Arm, one: Attempt, spent: float, system: System, limit: float,
+               ) -> None:  # fmt: skip
         race, track = self.race, self.race.tracks[arm]
         # What loads or compiles a kernel says nothing of the next time.
         slow = SUSPECT * max(track.guess, LEAST_LIMIT / 50)
-        if not track.pulls and one.setup_seconds > slow and arm not in self.doubted:
+        held_up = one.setup_seconds > slow or one.solve_seconds > SUSPECT * limit
+        if not track.pulls and held_up and arm not in self.doubted:
             if one.solved or one.undecided:
                 self.doubted.add(arm)
-                race.again(arm, spent)
+                race.again(arm, min(spent, SUSPECT * (slow + limit)))
                 return
         if one.solved:
             solving = self.workshop.solving(arm, one)
@@ -352,6 +357,7 @@ class _Lane:
         if solved > 5 and solved % 10:
             return
         leads = arm == race.leader and solved >= 2
+        near = leads or race.near(arm, NEAR)
         for variant in arm.variants():
             if variant in race.tracks or self._known_worse(variant, arm):
                 continue
@@ -366,7 +372,8 @@ class _Lane:
                 continue
             fast = saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
-            if leads or fast:
+            tuned = (variant.options, variant.precond_options) != (arm.options, arm.precond_options)
+            if leads or fast or (tuned and near):
                 race.add(variant, risk=RISK, slope=slope_guess(variant), first=True)
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:

@@ -323,6 +323,12 @@ class Race:
         self._count(arm, spent)
         self.tracks[arm].pulls -= 1
 
+    def near(self, arm: Hashable, factor: float) -> bool:
+        """Return whether an arm has solved systems at so many times the leader's cost, or less."""
+        leader = self.leader
+        return bool(self.tracks[arm].solved) and leader is not None and (
+            self.expected(arm) <= factor * self.expected(leader))  # fmt: skip
+
     def worse(self, arm: Hashable) -> bool:
         """Return whether an arm has been proven worse than the leader."""
         leader, track = self.leader, self.tracks[arm]
