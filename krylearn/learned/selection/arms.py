@@ -156,7 +156,7 @@ def parse_arm(text: str) -> Arm:
 
 
 def suited_arms(A: Any, method: str = "") -> list[Arm]:
-    """Return the configurations that may suit A, the most promising first: that of `solve`.
+    """Return the configurations that may suit A, the most promising first.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
     --------
     >>> import numpy as np
     >>> [str(arm) for arm in suited_arms(np.diag([1.0, 2.0]))][:1]
-    ['cg+jacobi']
+    ['cg+ic0']
     """
     method = method or krylov_method(A)
     known = {(e.kind, e.name): e for e in registry.entries("method")}
@@ -188,11 +188,12 @@ def suited_arms(A: Any, method: str = "") -> list[Arm]:
         if precond == "direct" and setup_guess(Arm(name, precond), A) > 1e5:
             continue
         arms.append(Arm(name, precond))
-    favourite = first_choice(A)
-    if favourite.endswith("+multigrid"):
-        kind = "geometric_multigrid" if gridded else "smoothed_aggregation"
-        favourite = favourite.replace("multigrid", kind)
-    return sorted(arms, key=lambda arm: str(arm) != favourite)
+        # A default may be far from the best: the option furthest from it competes, too.
+        for more in _PRECOND_OPTIONS.get(precond, ())[-1:]:
+            arms.append(Arm(name, precond, precond_options=tuple(more.items())))
+    # Where the rule factorises at once, iterations are known to fare badly.
+    rule = first_choice(A)
+    return sorted(arms, key=lambda arm: str(arm) != rule) if rule == "direct" else arms
 
 
 def setup_guess(arm: Arm, A: Any) -> float:

@@ -51,10 +51,15 @@ class System:
         self._past = [x for x in solutions if x.shape == shape]
 
     @property
+    def array(self) -> np.ndarray | None:
+        """The array that A is made of, where there is one."""
+        held = self.A.data if sp.issparse(self.A) else getattr(self.A, "_stack", self.A)
+        return held if isinstance(held, np.ndarray) else None
+
+    @property
     def entries(self) -> np.ndarray | None:
         """The numbers that A is made of, where they are to be had."""
-        held = self.A.data if sp.issparse(self.A) else getattr(self.A, "_stack", self.A)
-        return held.ravel() if isinstance(held, np.ndarray) else None
+        return None if self.array is None else self.array.ravel()
 
     @cached_property
     def mark(self) -> tuple:

@@ -36,10 +36,10 @@ NOTABLE = 0.15
 MOST_DRIFT = 0.5
 # What a variant of the leader may cost more, as a share.
 RISK = 0.3
-# Where they change by less, a new arm starts with what is kept.
-LITTLE_DRIFT = 0.1
 # An explored arm is stopped when it lags: by the measure of `time_limit`.
-PACE = 0.4
+PACE = 0.7
+# It has so many products' time at least.
+LEAST_PRODUCTS = 5
 # Of an arm that costs no more than so many times the leader's, other options are tried.
 NEAR = 1.3
 # So many systems long, and after that at every such, starting guesses are compared.
@@ -204,14 +204,13 @@ class _Lane:
         if arm is None:
             x, info = solve_by_rule(system.A, system.b, system.x0, **system.settings)
             return x, info
-        arm = self._inherit(arm)
         if arm.precond not in EXACT:
             self._look_at_starts(system)
         first = race.leader is None
         why = "the first to be tried" if first else "the best so far" if arm == race.leader else (
             "explored" if not race.tracks[arm].pulls else "compared again")  # fmt: skip
         leads = arm == race.leader
-        limit = self._first_limit() if first else max(race.limit(arm), 20 * self.unit)
+        limit = self._first_limit() if first else max(race.limit(arm), LEAST_PRODUCTS * self.unit)
         pace = math.inf if first or leads else PACE
         tries = [self._pull(arm, system, self._start(arm, system), limit, pace)]
         if not tries[0].solved:
@@ -266,21 +265,6 @@ class _Lane:
     def _first_limit(self) -> float:
         return max(FIRST_LIMIT * self.unit, LEAST_LIMIT)
 
-    def _inherit(self, arm: Arm) -> Arm:
-        """Let an arm that has not been tried keep its preconditioner where A changes little."""
-        workshop = self.workshop
-        if self.race.tracks[arm].pulls or arm.reuse != "update":
-            return arm
-        if not arm.precond or arm.precond in EXACT:
-            return arm
-        if not 0 < workshop.drift < LITTLE_DRIFT:
-            return arm
-        heir = replace(arm, reuse="keep")
-        if heir in self.race.tracks:
-            return arm
-        self.race.rename(arm, heir)
-        return heir
-
     def _rescue(self, system: System, failed: Attempt, arm: Arm, limit: float) -> list[Attempt]:
         """Finish from where an arm has stopped: by the best, then by all others, in turns."""
         race = self.race
@@ -334,6 +318,7 @@ class _Lane:
             cost = self.workshop.solving(arm, one) / max(one.progress, 0.05)
             race.missed(arm, spent, f"given up after {one.seconds:.2g} s",
                         cost + self.workshop.share(arm, one))  # fmt: skip
+            self._branch(arm, one, system)
         else:
             indefinite = arm.method == "cg" and one.indefinite
             race.missed(arm, spent, one.note,
@@ -370,7 +355,7 @@ class _Lane:
                 continue
             if variant.start != arm.start:  # which is not left to chance
                 continue
-            fast = saves and variant.reuse == "keep" and race.leader is not None and (
+            fast = one.solved and saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
             tuned = (variant.options, variant.precond_options) != (arm.options, arm.precond_options)
             if leads or fast or (tuned and near):

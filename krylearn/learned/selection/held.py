@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections import defaultdict, deque
 from statistics import median
 from typing import Any
@@ -21,6 +22,9 @@ MOST = 200.0
 SOON = 3
 # Of so many measurements the median counts.
 RECENT = 15
+# Of a matrix that is the very same object as before, each so many-th entry is looked at: who
+# writes other values into it seldom spares all of these.
+SAMPLE = 61
 # For so many systems, and for two of so many later, the change of A is measured.
 LOOKS = 30
 
@@ -72,6 +76,8 @@ class Workshop:
         self.drift = 0.0
         self._mark: tuple | None = None
         self._entries: np.ndarray | None = None
+        self._same: tuple | None = None
+        self._sample: np.ndarray | None = None
         self._seen = 0
         self._held: dict[tuple, Held] = {}
         self._lives: dict[Arm, float] = {}
@@ -80,6 +86,16 @@ class Workshop:
 
     def arrived(self, system: Any) -> None:
         """Take note of a new system."""
+        array, sample = system.array, None
+        if array is not None:
+            sample = array.reshape(-1)[::SAMPLE].copy()
+            same = self._same is not None and all(
+                one() is other for one, other in zip(self._same, (system.A, array)))  # fmt: skip
+            if same and np.array_equal(sample, self._sample):
+                system.mark = self._mark
+            else:
+                self._same = weakref.ref(system.A), weakref.ref(array)
+                self._sample = sample
         if self._mark is not None:
             # At first the mean of all, then of those of late.
             part = 1 / min(self._seen, SOON)
@@ -164,7 +180,8 @@ class Workshop:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
-        left = {"_held": {}, "_spaces": {}, "_entries": None, "_rates": dict(self._rates)}
+        left = {"_held": {}, "_spaces": {}, "_entries": None, "_same": None,
+                "_sample": None, "_rates": dict(self._rates)}
         return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:

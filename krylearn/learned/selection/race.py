@@ -178,10 +178,6 @@ class Race:
         """Let an arm be the next to be tried."""
         self.tracks = {arm: self.tracks[arm]} | self.tracks
 
-    def rename(self, arm: Hashable, new: Hashable) -> None:
-        """Let another arm take the place of one that has not been tried."""
-        self.tracks = {new if a == arm else a: track for a, track in self.tracks.items()}
-
     def ranking(self, everyone: bool = False) -> list:
         """Return the arms, the best first, then those not tried; without those that are out."""
         leader = self.leader
@@ -245,6 +241,8 @@ class Race:
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
         if rival is not None and self._hope(rival) < self.tracks[leader].at(self.feature):
+            # Half of it is left to those that have not been tried.
+            allowed -= self.share / 2 * cost * max(self.horizon, self.rounds)
             if min(self.expected(rival), SLACK * cost) - cost <= allowed:
                 return rival
         # All is settled for now: who looks at every arm every time spends more than that brings.
@@ -324,10 +322,12 @@ class Race:
         self.tracks[arm].pulls -= 1
 
     def near(self, arm: Hashable, factor: float) -> bool:
-        """Return whether an arm has solved systems at so many times the leader's cost, or less."""
-        leader = self.leader
-        return bool(self.tracks[arm].solved) and leader is not None and (
-            self.expected(arm) <= factor * self.expected(leader))  # fmt: skip
+        """Return whether an arm may cost so many times what the leader costs, or less."""
+        leader, track = self.leader, self.tracks[arm]
+        if leader is None or not track.weight or track.out:
+            return False
+        least = track.at(self.feature) - self._doubt(track)
+        return least <= self.tracks[leader].at(self.feature) + math.log(factor)
 
     def worse(self, arm: Hashable) -> bool:
         """Return whether an arm has been proven worse than the leader."""
