@@ -241,8 +241,6 @@ class Race:
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
         if rival is not None and self._hope(rival) < self.tracks[leader].at(self.feature):
-            # Half of it is left to those that have not been tried.
-            allowed -= self.share / 2 * cost * max(self.horizon, self.rounds)
             if min(self.expected(rival), SLACK * cost) - cost <= allowed:
                 return rival
         # All is settled for now: who looks at every arm every time spends more than that brings.
