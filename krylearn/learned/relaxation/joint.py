@@ -17,10 +17,11 @@ __all__ = ["YoungCB"]
 
 
 class YoungCB(ChebCB):
-    """A contextual bandit on the factor by which Young's formula is off.
+    """A contextual bandit on the radius that Young's formula should have been told.
 
-    Young's relaxation is ``2 / (1 + s)`` with ``s = sqrt(1 - radius**2)``; an arm multiplies s by
-    a power of `step`. The bandit starts with Young's own arm, looks only at the neighbours of the
+    Young's relaxation is ``2 / (1 + s)`` with ``s = sqrt(1 - radius**2)``. An arm tells it another
+    radius, the same for all contexts: that with which s is multiplied by a power of `step` in the
+    hardest context seen so far. The bandit starts with Young's own arm, looks only at the neighbours of the
     arm that leads, and spends on that no more than a share of what Young alone would have cost. So
     it keeps close to Young where the formula holds, and leaves it, in some hundred rounds, where
     it does not.
@@ -32,7 +33,7 @@ class YoungCB(ChebCB):
     reach : int
         Arms on either side of Young's.
     step : float
-        Between the factors of neighbours.
+        Between the s of neighbours, where the radius is largest.
     degree : int
         Of the polynomials of the context.
     interval : (float, float), optional
@@ -57,8 +58,9 @@ class YoungCB(ChebCB):
     -----
     Bayesian least squares: the coefficients of Young's arm are free, and those of every other lie
     about its neighbour's on the side of Young's. So an arm that has not been tried promises what
-    its neighbour has shown, with the doubt that makes it worth a try; two standard deviations of
-    it, as in LinUCB. Old losses fade, so that a change that the context does not tell is followed.
+    its neighbour has shown, with the doubt that makes it worth a try; one standard deviation of
+    it, as in LinUCB. A radius of one or more, which no system has that SOR converges for, is taken
+    as one just below. Old losses fade, so that a change that the context does not tell is followed.
 
     References
     ----------
@@ -69,26 +71,29 @@ class YoungCB(ChebCB):
     Examples
     --------
     >>> from krylearn.learned.relaxation import Young, YoungCB
-    >>> young = Young(family="I + cA", radius=0.9, diagonal=4.0)
-    >>> policy = YoungCB(young)
+    >>> right, told = (Young(radius=radius, diagonal=4.0) for radius in (0.95, 0.6))
+    >>> policy = YoungCB(told)
     >>> for t in range(400):
-    ...     c = 1 + t % 10
-    ...     policy.observe(20 + 90 * (policy.choose(c) - young.choose(c) - 0.2) ** 2)
-    >>> bool(0.1 < policy.best(5) - young.choose(5) < 0.3)
+    ...     c = 0.1 * (t % 10)
+    ...     policy.observe(20 + 900 * (policy.choose(c) - right.choose(c)) ** 2)
+    >>> bool(abs(policy.best(0.2) - right.choose(0.2)) < 0.1 < right.choose(0.2) - told.choose(0.2))
     True
     """
 
     _settings = ("young", "reach", "step", "degree", "interval", "limits", "budget", "loss")
-    _state = (*ChebCB._state, "_predicted", "_noise2", "_judged", "_total", "_excess")
+    _state = (*ChebCB._state, "_predicted", "_noise2", "_judged", "_total", "_excess",
+              "_hardest")  # fmt: skip
 
     # Of the difference between neighbours, in units of the mean loss.
     _spread = 0.3
     # In units of a standard deviation.
-    _confidence = 2.0
+    _confidence = 1.0
+    # The least ``1 - radius**2`` that Young is believed.
+    _least_gap = 2e-3
     # Of a loss, one round later: a memory of some 500 rounds.
     _memory = 0.998
 
-    def __init__(self, young: Young, reach: int = 8, step: float = math.sqrt(2), degree: int = 5,
+    def __init__(self, young: Young, reach: int = 8, step: float = math.sqrt(2), degree: int = 3,
                  interval: Sequence[float] | None = None,
                  limits: Sequence[float] = (1.0, 1.95), budget: float = 0.01,
                  loss: str = "iterations") -> None:  # fmt: skip
@@ -101,7 +106,7 @@ class YoungCB(ChebCB):
         self.young, self.reach, self.step = young, int(reach), float(step)
         self.limits, self.budget = (float(limits[0]), float(limits[1])), float(budget)
         self._sd, self._work = np.zeros(powers.size), np.zeros(self.degree + 1)
-        self._noise2 = self._total = self._excess = 0.0
+        self._noise2 = self._total = self._excess = self._hardest = 0.0
         self._judged = 0
 
     def choose(self, context: Any = None) -> float:
@@ -121,8 +126,13 @@ class YoungCB(ChebCB):
 
     def _omega(self, arm: int, context: Any) -> float:
         radius = self.young.radius_at(context)
-        s = math.sqrt(1 - radius**2) if radius < 1 else 1.0
-        return min(max(2 / (1 + s * float(self.values[arm])), self.limits[0]), self.limits[1])
+        hardest = max(radius, self._hardest)
+        if not hardest:
+            return max(1.0, self.limits[0])
+        gap = max(1 - hardest**2, self._least_gap) * float(self.values[arm]) ** 2
+        # What this arm takes the squared radius for, which is in proportion in all contexts.
+        squared = max(1 - gap, 0.0) * (radius / hardest) ** 2
+        return min(max(2 / (1 + math.sqrt(1 - squared)), self.limits[0]), self.limits[1])
 
     def _look(self, context: Any, features: np.ndarray, theta: np.ndarray, y: np.ndarray) -> int:
         """Write what is expected of the context; return the arm to try."""
@@ -137,6 +147,7 @@ class YoungCB(ChebCB):
 
     def _decide(self, context: Any) -> int:
         self._cover(context_number(context))
+        self._hardest = max(self._hardest, self.young.radius_at(context))
         arm = self._look(context, self._features, self._theta, self._predicted)
         # What Young costs must be known before a loss to it can be told.
         if self.rounds <= self.degree or self._excess > self.budget * self._total:
