@@ -361,6 +361,32 @@ def test_pickle_and_explain():
     assert info == 0 and copy.solved == 9 and solver.solved == 8
 
 
+@pytest.mark.parametrize("arm", ["direct", "cg+ic0"])
+def test_entries_written_into_a_matrix_that_stays(arm):
+    """Only a sample of a matrix that is the same object is looked at."""
+    A, b = laplacian(12), np.ones(144)
+    solver = kl.AutoSolver([arm, "cg"], rtol=1e-10)
+    for t in range(12):
+        if t == 4:
+            A.data[A.indptr[1] + 1] += 30.0  # one entry of the diagonal, which is not looked at
+        if t == 8:
+            A.setdiag(9.0)
+        x, info = solver.solve(A, b)
+        assert info == 0 and small_enough(A, x, b, 1e-10)
+
+
+def test_options_of_an_arm_near_the_leader_are_tried():
+    """SSOR with omega = 1.8 was never tried where multigrid led, though it was faster."""
+    race = Race(share=10.0)
+    for arm in ("leads", "near", "far"):
+        race.add(arm)
+    for arm, cost in (("leads", 1.0), ("near", 1.2), ("far", 4.0)) * 3:
+        race.solved(arm, cost)
+    assert race.near("near", 1.3) and not race.near("far", 1.3)
+    A = kl.problems.darcy((12, 12)).A
+    assert "cg+ssor(omega=1.8)" in {str(arm) for arm in suited_arms(A)}
+
+
 # -- the time limit --------------------------------------------------------------------------------
 
 

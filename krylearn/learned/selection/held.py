@@ -139,7 +139,8 @@ class Workshop:
         return M, seconds
 
     def forget(self, arm: Arm) -> None:
-        """Drop the arm's preconditioner, with which something is wrong."""
+        """Drop the arm's preconditioner, with which something is wrong; look at all of A again."""
+        self._same = None
         self._held.pop((arm.precond, arm.precond_options), None)
 
     def solving(self, arm: Arm, one: Any) -> float:
