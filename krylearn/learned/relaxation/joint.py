@@ -21,10 +21,10 @@ class YoungCB(ChebCB):
 
     Young's relaxation is ``2 / (1 + s)`` with ``s = sqrt(1 - radius**2)``. An arm tells it another
     radius, the same for all contexts: that with which s is multiplied by a power of `step` in the
-    hardest context seen so far. The bandit starts with Young's own arm, looks only at the neighbours of the
-    arm that leads, and spends on that no more than a share of what Young alone would have cost. So
-    it keeps close to Young where the formula holds, and leaves it, in some hundred rounds, where
-    it does not.
+    hardest context seen so far. The bandit starts with Young's own arm, looks only at the
+    neighbours of the arm that leads, and spends on that no more than a share of what Young alone
+    would have cost. So it keeps close to Young where the formula holds, and leaves it, in some
+    hundred rounds, where it does not.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ class YoungCB(ChebCB):
     _spread = 0.3
     # In units of a standard deviation.
     _confidence = 1.0
-    # The least ``1 - radius**2`` that Young is believed.
-    _least_gap = 2e-3
+    # The least ``1 - radius**2`` that Young is believed, for a relaxation of 1.95.
+    _least_gap = 6e-4
     # Of a loss, one round later: a memory of some 500 rounds.
     _memory = 0.998
 

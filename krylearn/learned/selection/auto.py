@@ -357,7 +357,8 @@ class _Lane:
                 continue
             fast = one.solved and saves and variant.reuse == "keep" and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
-            tuned = (variant.options, variant.precond_options) != (arm.options, arm.precond_options)
+            tuned = variant.options != arm.options or (
+                variant.precond_options != arm.precond_options)  # fmt: skip
             if leads or fast or (tuned and near):
                 race.add(variant, risk=RISK, slope=slope_guess(variant), first=True)
 
