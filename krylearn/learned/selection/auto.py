@@ -355,7 +355,8 @@ class _Lane:
                 continue
             if variant.start != arm.start:  # which is not left to chance
                 continue
-            fast = one.solved and saves and variant.reuse == "keep" and race.leader is not None and (
+            kept = saves and variant.reuse == "keep"
+            fast = kept and one.solved and race.leader is not None and (
                 one.solve_seconds < race.expected(race.leader))  # fmt: skip
             tuned = variant.options != arm.options or (
                 variant.precond_options != arm.precond_options)  # fmt: skip
