@@ -77,7 +77,7 @@ class Workshop:
         self._mark: tuple | None = None
         self._entries: np.ndarray | None = None
         self._same: tuple | None = None
-        self._sample: np.ndarray | None = None
+        self._sample = np.empty(0)
         self._seen = 0
         self._held: dict[tuple, Held] = {}
         self._lives: dict[Arm, float] = {}
@@ -182,7 +182,7 @@ class Workshop:
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
         left = {"_held": {}, "_spaces": {}, "_entries": None, "_same": None,
-                "_sample": None, "_rates": dict(self._rates)}
+                "_sample": np.empty(0), "_rates": dict(self._rates)}
         return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:
