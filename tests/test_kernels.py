@@ -169,3 +169,29 @@ def test_an_edit_in_another_file_is_seen_by_the_cache(tmp_path):
     source = (tmp_path / "callee.py").read_text()
     (tmp_path / "callee.py").write_text(source.replace("x + 1", "x + 10"))
     assert answer() == "11"
+
+
+def test_ranges_within_ranges_do_not_wait_for_each_other():
+    """Each thread of the pool waited for a place in it: batches of large grids never ended."""
+    import threading
+
+    from krylearn.kernels import parallel
+
+    found = []
+
+    def inner(lo, hi):
+        found.extend(range(lo, hi))
+
+    def outer(lo, hi):
+        for _ in range(lo, hi):
+            parallel.parallel_for(inner, 10, 1)
+
+    before = parallel.get_num_threads()
+    parallel.set_num_threads(2)
+    try:
+        caller = threading.Thread(target=parallel.parallel_for, args=(outer, 8, 1), daemon=True)
+        caller.start()
+        caller.join(20)
+        assert not caller.is_alive() and sorted(found) == sorted(8 * list(range(10)))
+    finally:
+        parallel.set_num_threads(before)

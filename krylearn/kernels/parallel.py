@@ -169,19 +169,32 @@ def parallel_for(kernel: Callable, n: int, grain: int, *args: Any) -> None:
     """Call ``kernel(lo, hi, *args)`` over ranges that cover ``[0, n)``.
 
     `grain` is the least number of items worth a thread of its own: a hand-over costs some
-    20 microseconds, so that small work stays on the caller's thread.
+    20 microseconds, so that small work stays on the caller's thread; and so does what is called
+    from within such a range: threads that wait for each other's ranges would wait for ever.
     """
     parts = min(_threads, n // grain) if n >= 2 * grain else 1
-    if parts <= 1:
+    if parts <= 1 or getattr(_within, "range", False):
         kernel(0, n, *args)
         return
     cuts = [n * k // parts for k in range(parts + 1)]
     waiting = [
-        _pool.submit(parts - 1, kernel, cuts[k], cuts[k + 1], *args) for k in range(1, parts)
+        _pool.submit(parts - 1, _call, kernel, cuts[k], cuts[k + 1], *args)
+        for k in range(1, parts)
     ]
-    kernel(0, cuts[1], *args)
+    _call(kernel, 0, cuts[1], *args)
     for task in waiting:
         task.result()
+
+
+_within = threading.local()
+
+
+def _call(kernel: Callable, lo: int, hi: int, *args: Any) -> None:
+    _within.range = True
+    try:
+        kernel(lo, hi, *args)
+    finally:
+        _within.range = False
 
 
 _spread = threading.local()
