@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -144,13 +145,14 @@ def _short(device: str) -> str:
 
 def subspaces(docs: Path) -> Iterator[Comparison]:
     """Yield recycling, sorted and in the order given, beside all else; then that inside PETSc."""
+    from krylearn.benchmarks.papers import skr
+
     data = _read(docs / "recorded" / "skr.json")
     if data is not None:
         groups: dict[tuple, list[dict]] = defaultdict(list)
-        for part, rows in data["parts"].items():
-            for row in rows if part != "scipy" else ():
-                if row["converged"] == row["systems"]:
-                    groups[row["family"], row["n"], row["rtol"]].append(row)
+        for row in chain(*skr.by_family(data).values()):
+            if row["converged"] == row["systems"]:
+                groups[row["family"], row["n"], row["rtol"]].append(row)
         for (family, n, rtol), rows in groups.items():
             times: dict[str, list[tuple[str, float]]] = defaultdict(list)
             for row in rows:

@@ -274,10 +274,16 @@ def read_dcdm(data: dict[str, Any]) -> Reading:
 def read_skr(data: dict[str, Any]) -> Reading:
     """Read recycling along sorted sequences."""
     reading = Reading("paper", "Sorted Krylov recycling (Wang et al., ICLR 2024)", data["machine"])
-    rows = []
+    rows: list[list[Any]] = []
+    rounds: list[list[Any]] = []
     for part, found in data["parts"].items():
         along = []
         for row in found:
+            if part == "spread":
+                times = sorted(row["rounds"]) or [None]
+                rounds.append([row["family"], row["M"], row["entrant"], times[0],
+                               median(times) if row["rounds"] else None, times[-1]])  # fmt: skip
+                continue
             done, count = row["converged"], row["systems"]
             rows.append([row["family"], row["n"], row["rtol"], row["M"], row["entrant"],
                          row["seconds"], row.get("iterations"), row.get("matvecs"),
@@ -295,6 +301,10 @@ def read_skr(data: dict[str, Any]) -> Reading:
         ("method", "text"), ("a system, s", "seconds"), ("iterations", "figure"),
         ("products with A", "figure"), ("converged", "text")], rows,
         ["Set-up of the preconditioner and sorting are in the seconds."]))
+    if rounds:
+        reading.tables.append(Table("Spread over rounds in turns", [
+            ("family", "text"), ("M", "text"), ("method", "text"), ("least, s", "seconds"),
+            ("median, s", "seconds"), ("most, s", "seconds")], rounds))  # fmt: skip
     if data.get("full") is False:
         reading.notes.append("Eight systems a family, not the hundred of the paper.")
     return reading
