@@ -465,6 +465,13 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     return values
 
 
+def _as_rows(b: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the columns of b as rows of their own; b itself where loops may read it as it is."""
+    # Kernels are compiled anew for what is read-only, and fail on what is not aligned.
+    as_it_is = b.shape[1] == 1 and b.dtype == dtype and b.flags.carray
+    return b.T if as_it_is else np.array(b.T, dtype=dtype, order="C")
+
+
 def not_negative(**settings: Any) -> None:
     """Raise ValueError unless all settings are numbers that are not negative."""
     for name, value in settings.items():
@@ -590,7 +597,7 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     preconditioner: Operator = (
         Identity((n, n), dtype) if M is None else as_operator(M, dtype)
     )
-    B = np.array(b.reshape(rows, -1).T, dtype=dtype, order="C")
+    B = _as_rows(b.reshape(rows, -1), dtype)
     X = np.zeros((B.shape[0], n), dtype)
     if start is not None:
         X[:] = start.reshape(n, -1).T
