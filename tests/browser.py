@@ -28,7 +28,8 @@ class Browser:
     """
 
     def __init__(self, path):
-        self._folder = tempfile.TemporaryDirectory(prefix="browser")
+        # Processes of the browser may write there a little longer than it lives.
+        self._folder = tempfile.TemporaryDirectory(prefix="browser", ignore_cleanup_errors=True)
         theirs, ours = os.pipe()
         ours_in, theirs_out = os.pipe()
         # A shell puts the pipes where the browser looks for them.

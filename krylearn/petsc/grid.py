@@ -205,6 +205,7 @@ class GridMultigrid(Preconditioner):
         parts: list[Any] = [None if t is None else SimpleNamespace(
             share=t.share[c0:c1, w0:w1], along=t.along[c0:c1, w0:w1],
             crossing=t.crossing[c0:c1, w0:w1], sides=tuple(s[w0:w1] for s in t.sides),
+            stretch=t.stretch,
         ) for t, (c0, c1), (w0, w1) in zip(transfers, kept, wide)]  # fmt: skip
         level = Variable(axes, links, reaction, sides)
         made = level.coarsen(coarse_axes, parts)

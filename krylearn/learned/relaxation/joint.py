@@ -76,7 +76,7 @@ class YoungCB(ChebCB):
     >>> for t in range(400):
     ...     c = 0.1 * (t % 10)
     ...     policy.observe(20 + 900 * (policy.choose(c) - right.choose(c)) ** 2)
-    >>> bool(abs(policy.best(0.2) - right.choose(0.2)) < 0.1 < right.choose(0.2) - told.choose(0.2))
+    >>> bool(abs(policy.best(0.5) - right.choose(0.5)) < 0.1 < right.choose(0.5) - told.choose(0.5))
     True
     """
 
