@@ -239,3 +239,14 @@ def test_what_a_cycle_tells_of_the_next_is_true():
         patch.setattr(gcrodr, "_Basis", Watched)
         assert kl.gcrodr(A, b, rtol=1e-9, restart=20, k=8)[1] == 0
     assert len(bases) > 3 and max(bases) < 1e-9
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 8])
+@pytest.mark.parametrize("phase", [0, 1])
+def test_threads_take_each_block_once_whatever_their_turns(blocks, phase):
+    for backs in range(blocks + 1 if blocks > 1 else 1):
+        counters = np.zeros(16, np.int64)
+        threads = [1] * backs + [0] * (blocks - backs)
+        taken = [arnoldi._claim(counters, phase, blocks, thread) for thread in threads]
+        assert sorted(taken) == list(range(blocks))
+        assert arnoldi._claim(counters, phase, blocks, 0) == -1

@@ -42,10 +42,11 @@ def _claim(counters, phase, blocks, thread):
     if _fetch_add(counters, line + _CLAIMED, 1) >= blocks:
         return -1
     front = thread % 2 == 0
-    turn = _fetch_add(counters, line + (_FRONT if front else _BACK), 1)
+    block = _fetch_add(counters, line + (_FRONT if front else _BACK), 1)
+    block = block if front else blocks - 1 - block
     if phase % 2 == 0:
-        turn = half - 1 - turn if turn < half else blocks - 1 - (turn - half)
-    return turn if front else blocks - 1 - turn
+        return half - 1 - block if block < half else blocks - 1 - (block - half)
+    return block
 
 
 @jit
