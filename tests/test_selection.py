@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.sparse.linalg import splu
 
 import krylearn as kl
 from krylearn.interface import Reason, time_limit
@@ -431,3 +432,25 @@ def test_solve_sequence_by_itself():
     assert all(small_enough(P.A, x, P.b, 1e-9) for P, (x, _) in zip(problems, answers))
     with pytest.raises(TypeError, match="leave M out"):
         kl.solve_sequence(problems, method="auto", M="ic0")
+
+
+def _tripled(A, b, **settings):
+    return 3 * b, 0
+
+
+def _factorised(A, b, **settings):
+    return splu(A.tocsc()).solve(b), 0
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_wrong_answer_is_seen_and_a_right_one_believed_at_all_scales(scale):
+    P = kl.problems.darcy((20, 20), seed=1)
+    A, b = P.A.tocsr(), scale * P.b
+    solver = kl.AutoSolver([_tripled, "cg+ic0"], rtol=1e-8)
+    for _ in range(3):
+        x, info = solver.solve(A, b)
+        assert info == 0 and "_tripled" not in info.method
+        assert np.linalg.norm(P.b - A @ (x / scale)) <= 1.001e-8 * np.linalg.norm(P.b)
+    x, info = kl.AutoSolver([_factorised], rtol=1e-8).solve(A, b)
+    # What has squares beyond all numbers is left to the rule.
+    assert info == 0 and ("_factorised" in info.method) == (scale < 1)

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from krylearn import registry
 from krylearn.interface import Reason, SolveInfo, _unpickle_info, time_limit
 from krylearn.kernels.bandits import sums
+from krylearn.kernels.vector import root
 from krylearn.learned.selection.arms import Arm
 from krylearn.learned.selection.held import Workshop
 
@@ -108,7 +109,7 @@ class System:
 
     @cached_property
     def norm(self) -> float:
-        return math.sqrt(sums_of(self.b.ravel())[0])  # BLAS would wake threads
+        return _norm(self.b.ravel())
 
     def residual(self, x: np.ndarray) -> float:
         """Return the largest residual of a column over its tolerance; infinity where no number."""
@@ -118,9 +119,12 @@ class System:
         except (ValueError, TypeError):
             return math.inf
         with np.errstate(all="ignore"):
-            sizes = np.linalg.norm(r, axis=0)
-            bounds = np.maximum(self.settings["rtol"] * np.linalg.norm(b, axis=0),
-                                self.settings["atol"])  # fmt: skip
+            # Squares of very small or large numbers would vanish, or be no numbers.
+            unit = np.max(np.abs(b), axis=0, initial=0.0)
+            unit = np.where(unit > 0, unit, 1.0)
+            sizes = np.linalg.norm(r / unit, axis=0)
+            bounds = np.maximum(self.settings["rtol"] * np.linalg.norm(b / unit, axis=0),
+                                self.settings["atol"] / unit)  # fmt: skip
         if not np.isfinite(sizes).all():
             return math.inf
         return float(np.max(sizes / np.maximum(bounds, 1e-300), initial=0.0))
@@ -143,7 +147,14 @@ class System:
         if x0 is None:
             return self.norm
         r = self.b.reshape(-1) - np.asarray(self.product(x0)).reshape(-1)
-        return math.sqrt(sums_of(r)[0])
+        return _norm(r)
+
+
+def _norm(values: np.ndarray) -> float:
+    """Return the Euclidean norm, safe at all scales; BLAS would wake threads."""
+    if values.dtype.char not in "fdFD":
+        values = values.astype(complex if values.dtype.kind == "c" else float)
+    return float(root(sums_of(values)[0], values))
 
 
 def sums_of(values: np.ndarray) -> tuple[float, float]:
@@ -246,8 +257,9 @@ def _judge(one: Attempt, system: System, x: Any, info: Any) -> None:
         return
     one.x = np.array(x.reshape(shape))
     over = system.residual(one.x)
-    one.rnorm = float(np.linalg.norm(system.b.ravel() - system.product(one.x).ravel())) if (
-        math.isfinite(over)) else math.inf  # fmt: skip
+    one.rnorm = math.inf
+    if math.isfinite(over):
+        one.rnorm = _norm(system.b.ravel() - system.product(one.x).ravel())
     one.solved = over <= 1.0
     claimed = isinstance(info, (int, np.integer)) and info == 0
     one.note = "" if one.solved else "a wrong answer" if claimed else f"not converged ({info})"

@@ -45,6 +45,8 @@ NEAR = 1.3
 # So many systems long, and after that at every such, starting guesses are compared.
 LOOKS = 6
 STARTS = ("given", "previous", "extrapolated")
+# In place of norms that are zero.
+TINY = 1e-300
 # A first set-up that takes so many times what was thought, or an iteration that passes the time
 # limit by as much, is made again before it counts: kernels may have been compiled.
 SUSPECT = 4.0
@@ -256,7 +258,8 @@ class _Lane:
         if self.starting in there and self._looked > LOOKS and self._looked % LOOKS:
             return
         for start in there:
-            norm = math.log(max(system.start_norm(Arm("", start=start)), 1e-300) / system.norm)
+            nearest, size = system.start_norm(Arm("", start=start)), system.norm
+            norm = math.log(max(nearest, TINY)) - math.log(max(size, TINY))
             before = self._residuals[start] if self._looked > LOOKS else norm
             self._residuals[start] = (before + norm) / 2
         self.starting = min(there, key=lambda start: self._residuals[start] + 0.05 * (
