@@ -19,8 +19,10 @@ from krylearn.cuda.operators import (
 )
 from krylearn.operators import matrix_like
 
-# Unknowns from which the set-up of fast transforms on the host takes longer than multigrid.
-TRANSFORMED = 2**18
+# Points along all axes together up to which products with dense matrices beat multigrid: so many
+# times two operations an unknown, each way. And unknowns up to which coefficients that are given
+# point by point are worth a look on the host.
+TRANSFORMED, LOOKED_AT = 4096, 2**18
 
 
 def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tuple[Any, Any]:
@@ -38,7 +40,7 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
     if x0 is not None and not isinstance(x0, str) and not lies_on_cuda(x0):
         x0 = to_cuda(x0)
     ours = method == "auto" and isinstance(M, str) and M == "auto"
-    if ours and isinstance(A, CudaGridOperator) and A.shape[0] < TRANSFORMED:
+    if ours and isinstance(A, CudaGridOperator) and _may_be_transformed(A):
         x, info = _on_a_box(A, b, x0, options)
         if info is not None and info.converged:
             return _to_host(x) if from_host else x, info
@@ -61,6 +63,12 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
         label = "minres"
     info.method, info.choice = label, f"{why}; on CUDA"
     return _to_host(x) if from_host else x, info
+
+
+def _may_be_transformed(A: Any) -> bool:
+    """Return whether it is worth finding out if A is separable."""
+    quick = A.wrapped._constant or A.shape[0] < LOOKED_AT
+    return bool(quick and sum(A.grid.shape) <= TRANSFORMED)
 
 
 def _on_a_box(A: Any, b: Any, x0: Any, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from krylearn.cuda import arrays
 from krylearn.cuda.arrays import empty, shared, upload
 from krylearn.cuda.operators import CudaOperator
+from krylearn.solvers.direct.spectrum import Spectrum
 from krylearn.solvers.direct.transforms import matrices
 
 # Points along an axis up to which its matrix is kept.
@@ -31,7 +32,7 @@ class CudaFastPoisson(CudaOperator):
     Raises
     ------
     ValueError
-        If an axis is periodic or very long, or the inverse is complex and A is not.
+        If an axis is very long, or the inverse is complex and A is not.
     """
 
     captures = False  # few applications do, which a graph would not repay
@@ -40,8 +41,6 @@ class CudaFastPoisson(CudaOperator):
         super().__init__(M.shape, M.dtype)
         if max(M.shape_of_box) > LONGEST:
             raise ValueError(f"fast_poisson on CUDA takes up to {LONGEST} points along an axis")
-        if np.iscomplexobj(M._inverse) and self.dtype.kind != "c":
-            raise ValueError("fast_poisson on CUDA: a real matrix with a complex inverse")
         self.symmetric, self.positive_definite = M.symmetric, M.positive_definite
         self.singular, self.setup_seconds = M.singular, M.setup_seconds
         self.shape_of_box = M.shape_of_box
@@ -56,14 +55,21 @@ class CudaFastPoisson(CudaOperator):
                 if id(matrix) not in sent:
                     sent[id(matrix)] = shared(upload(matrix.astype(self.dtype)))
             self._pairs.append(tuple(sent[id(matrix)] for matrix in pair))
-        self._inverse = shared(upload(np.ascontiguousarray(M._inverse.astype(self.dtype))))
+        # The host leaves out half of a periodic axis, which a real matrix does not.
+        axes = [axis.values for axis in M._transforms.axes]
+        spectrum = Spectrum(axes, M.spectrum.start, M.spectrum.slack, self.dtype)
+        if spectrum.wide and self.dtype.kind != "c":
+            raise ValueError("fast_poisson on CUDA: a real matrix with a complex inverse")
+        self._inverse = _inverse(spectrum, self.dtype)
         self._before, self._after = (
             [shared(upload(scale.astype(self.dtype))) for scale in scales]
             for scales in (M._before, M._after)
         )
-        self._room = [empty(self.shape[0], self.dtype) for _ in range(2)]
+        self._room: list[Any] = []
 
     def apply(self, log, x, out):
+        if not self._room:
+            self._room = [empty(self.shape[0], self.dtype) for _ in range(2)]
         rooms = [shared(room) for room in self._room]
         here = rooms[0].reshape(self.shape_of_box)
         here[...] = shared(x).reshape(self.shape_of_box)
@@ -104,5 +110,21 @@ class CudaFastPoisson(CudaOperator):
 
     def fresh(self):
         new = super().fresh()
-        new._room = [empty(self.shape[0], self.dtype) for _ in range(2)]
+        new._room = []
         return new
+
+
+def _inverse(spectrum: Spectrum, dtype: np.dtype) -> Any:
+    """Return one over each eigenvalue, made on the device where no look at all of them is due."""
+    if spectrum.least is None or arrays.simulated():
+        return shared(upload(spectrum.inverse.astype(dtype)))
+    import torch
+
+    sums = torch.full((), float(spectrum.start), dtype=torch.float64, device="cuda")
+    for values in spectrum.values:
+        sums = sums[..., None] + shared(upload(np.asarray(values, np.float64)))
+    zero = sums <= spectrum.slack if spectrum.singular else None
+    sums.reciprocal_()
+    if zero is not None:
+        sums.masked_fill_(zero, 0.0)
+    return sums.to(arrays.torch_dtype(dtype))

@@ -12,6 +12,7 @@ from krylearn.interface import solve_dtype, solve_with
 from krylearn.operators import Preconditioner, matrix_like
 from krylearn.solvers.direct.refinement import refine, refine_with
 from krylearn.solvers.direct.separable import Axis, separate
+from krylearn.solvers.direct.spectrum import Spectrum
 from krylearn.solvers.direct.transforms import Transforms, diagonalise
 from krylearn.solvers.relaxation.splitting import all_finite, square_csr, working_dtype
 
@@ -102,7 +103,7 @@ class FastPoisson(Preconditioner):
     def _set(self, axes: list[Axis]) -> None:
         with np.errstate(all="ignore"):
             self._diagonalise(axes)
-        if not np.isfinite(self._inverse).all():
+        if not self.spectrum.finite:
             raise ArithmeticError("fast_poisson: the eigenvalues over- or underflow: scale A")
 
     def _diagonalise(self, axes: list[Axis]) -> None:
@@ -114,17 +115,13 @@ class FastPoisson(Preconditioner):
         plan = Transforms(transforms, shape, self.dtype)
         shift, size = sum(t.shift for t in transforms), sum(t.size for t in transforms)
         exact = abs(shift) <= 4 * eps * size and all(t.exact for t in transforms)
-        eigenvalues: Any = 0.0 if exact else shift
-        for d, t in enumerate(transforms):
-            values = t.values[: shape[d] // 2 + 1] if d == plan.halved else t.values
-            eigenvalues = np.asarray(eigenvalues)[..., None] + values
-        zero = np.abs(eigenvalues) <= (0.0 if exact else 16 * eps * size)
-        inverse = np.where(zero, 0, 1 / eigenvalues)
-        wide = np.iscomplexobj(inverse) and np.any(inverse.imag)
-        kind = np.result_type(self.dtype, np.complex64) if wide else self.dtype.char.lower()
-        self._inverse = (inverse if wide else inverse.real).astype(kind)
+        values = [t.values for t in transforms]
+        if plan.halved is not None:
+            values[plan.halved] = values[plan.halved][: shape[plan.halved] // 2 + 1]
+        self.spectrum = Spectrum(values, 0.0 if exact else shift,
+                                 0.0 if exact else 16 * eps * size, self.dtype)  # fmt: skip
         self._transforms, self.shape_of_box = plan, shape
-        self.singular = bool(zero.any())
+        self.singular = self.spectrum.singular
         self._before: list[np.ndarray] = []
         self._after: list[np.ndarray] = []
         for d, (axis, t) in enumerate(zip(axes, transforms)):
@@ -135,9 +132,9 @@ class FastPoisson(Preconditioner):
                     place = [-1 if e == d else 1 for e in range(len(shape))]
                     scales.append(scale.reshape(place).astype(np.result_type(scale, self.dtype)
                                   if self.dtype.kind == "c" else self.dtype))  # fmt: skip
-        self.symmetric = not wide and all(_hermitian(axis) for axis in axes)
+        self.symmetric = not self.spectrum.wide and all(_hermitian(axis) for axis in axes)
         self.positive_definite = None
-        if not self.symmetric or self._inverse.min() < 0:
+        if not self.symmetric or self.spectrum.negative:
             self.positive_definite = False
         elif not self.singular:
             self.positive_definite = True
@@ -148,7 +145,7 @@ class FastPoisson(Preconditioner):
         for scale in self._before:
             x, ours = (np.multiply(x, scale, out=x) if ours else x * scale), True
         y = self._transforms.forward(x, ours)
-        y = np.multiply(y, self._inverse, out=None if y is x else y)
+        y = np.multiply(y, self.spectrum.inverse, out=None if y is x else y)
         x = self._transforms.backward(y)
         for scale in self._after:
             x *= scale

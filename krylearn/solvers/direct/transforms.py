@@ -267,18 +267,20 @@ def matrices(plan: Transforms) -> list[tuple[np.ndarray, np.ndarray] | None]:
 
     Axes that are alike share theirs; it is None where an axis is left alone.
 
+    A periodic axis with a symmetric matrix has that of Hartley (1942), which is real.
+
     Raises
     ------
     ValueError
-        If an axis is periodic, whose transform is complex.
+        If there is convection along a periodic axis of a real box.
     """
     made: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
     pairs: list[tuple[np.ndarray, np.ndarray] | None] = []
     for axis, n in zip(plan.axes, plan.shape):
-        if axis.kind == "fft":
-            raise ValueError("the transform of a periodic axis is no real matrix")
         if axis.kind == "none":
             pairs.append(None)
+        elif axis.kind == "fft":
+            pairs.append(_periodic(n, np.iscomplexobj(axis.values), plan.dtype.kind == "c"))
         elif axis.vectors is not None:
             same = [p for p in pairs if p is not None and np.array_equal(p[1], axis.vectors)]
             pairs.append(same[0] if same else (np.ascontiguousarray(axis.vectors.T), axis.vectors))
@@ -290,3 +292,15 @@ def matrices(plan: Transforms) -> list[tuple[np.ndarray, np.ndarray] | None]:
                              _along(axis.kind, axis.type, unit, (0,), inverse=True))  # fmt: skip
             pairs.append(made[key])
     return pairs
+
+
+def _periodic(n: int, skewed: bool, fits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrices of a periodic axis: Hartley's, or Fourier's where A is not symmetric."""
+    angle = 2 * np.pi / n * (np.outer(np.arange(n), np.arange(n)) % n)
+    if not skewed:
+        hartley = (np.cos(angle) + np.sin(angle)) / math.sqrt(n)
+        return hartley, hartley
+    if not fits:
+        raise ValueError("with convection the transform of a periodic axis is no real matrix")
+    fourier = np.exp(-1j * angle) / math.sqrt(n)
+    return fourier, np.conj(fourier)
