@@ -305,7 +305,7 @@ def generate(
     workers: Annotated[int | None, typer.Option(help="Processes (all cores).", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of each process.", min=1)] = 1,
     overwrite: Annotated[bool, typer.Option(help="Start anew, whatever is there.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, or cuda: darcy only.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, or cuda: definite operators on grids.")] = "cpu",
     shards: Annotated[str | None, typer.Option(
         metavar="I/N | auto", help="Make one of N shares (auto: as mpirun or a job array counts); "
         "the command without it joins them.")] = None,
@@ -394,6 +394,11 @@ def bench_cuda(
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("results/cuda.json"),
     side: Annotated[int, typer.Option(help="Points along the edge of the largest cube.", min=16)
                     ] = 512,
+    only: Annotated[str, typer.Option(
+        help="Sections between commas: stencil, matrix, multigrid, fast, kinds, amg, batched. Others "
+        "that FILE holds stay.")] = "",
+    tests: Annotated[Path | None, typer.Option(help="What `pytest --junitxml` wrote, to record.")
+                     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time methods and kernels on the CUDA device, beside CuPy where that is installed."""
@@ -401,11 +406,17 @@ def bench_cuda(
     from krylearn.cuda.arrays import NoCUDA
 
     try:
-        with show.bar(None if as_json else make_console(), None, "timing on the device"):
-            results = cuda.run((side // 4, side // 2, side), side // 2)
+        old = json.loads(out.read_text()) if only and out.exists() else {}
+        more = {} if tests is None else {"tests": cuda.tests_of(tests)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
-    except (NoCUDA, MemoryError, OSError) as error:
+
+        def keep(found: dict) -> None:
+            out.write_text(json.dumps(cuda.merge(old, found | more), indent=1) + "\n")
+
+        with show.bar(None if as_json else make_console(), None, "timing on the device") as bar:
+            cuda.run(side, only, keep, bar.say)
+        results = json.loads(out.read_text())
+    except (NoCUDA, MemoryError, OSError, ValueError) as error:
         raise fail(error, as_json) from None
     if as_json:
         print_json(results)

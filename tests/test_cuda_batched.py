@@ -350,10 +350,30 @@ def test_a_sample_that_the_device_does_not_solve_gets_its_second_chance(tmp_path
     assert report.valid == 2 and set(report.retried.values()) == {"direct"}
 
 
+@runs
+@pytest.mark.parametrize("family, options", [
+    ("poisson", {}), ("diffusion", {"kind": "inclusions", "contrast": 100.0}),
+    ("diffusion", {"kind": "anisotropic", "contrast": 10.0}), ("heat", {"steps": 2}),
+    ("darcy", {"rhs": "smooth", "modes": 4}),
+])  # fmt: skip
+def test_families_that_the_host_draws(tmp_path, family, options):
+    settings = {"samples": 3, "grid": 24 if DEVICE else 5, "seed": 5, "options": options}
+    report = kl.generate(family, out=tmp_path / "a.h5", device="cuda", **settings)
+    assert report.valid == 3 and report.solver == "batch" and not report.retried
+    kl.generate(family, out=tmp_path / "b.h5", solver="batch", workers=1, **settings)
+    here, there = (kl.data.Samples(tmp_path / name, dtype=np.float64) for name in
+                   ("a.h5", "b.h5"))  # fmt: skip
+    assert "drawn on the CPU" in here.attributes["device"]
+    u, v = here.read("solution"), there.read("solution")
+    assert np.linalg.norm(u - v) <= 1e-5 * np.linalg.norm(v)
+
+
 @pytest.mark.parametrize("family, options, told", [
-    ("poisson", {}, "poisson has no way over CUDA, darcy has"),
-    ("darcy", {"variant": "published"}, "published"), ("darcy", {"rhs": "smooth"}, "rhs is"),
-    ("darcy", {"modes": 4}, "modes"), ("darcy", {"coefficient": "odd"}, "on CUDA the coefficient"),
+    ("mesh", {}, "a matrix in rows; leave device out and take the solver solve"),
+    ("darcy", {"variant": "published"}, "in rows; leave device out and take the solver direct"),
+    ("convection_diffusion", {}, "not symmetric; leave device out and take the solver direct"),
+    ("diffusion", {"kind": "walls"}, "a mask; leave device out and take the solver batch"),
+    ("darcy", {"coefficient": "odd"}, "coefficient must be one of"),
 ])  # fmt: skip
 def test_what_has_no_way_over_the_device_is_told(tmp_path, family, options, told):
     with pytest.raises(ValueError, match=told):

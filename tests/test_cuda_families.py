@@ -7,7 +7,7 @@ import pytest
 from on_cuda import DEVICE, by_themselves, host, runs, simulate
 
 import krylearn as kl
-from krylearn import problems
+from krylearn import problems, registry
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's NaN and Inf
 
@@ -18,9 +18,17 @@ FAMILIES = {
     "heat": {"shape": (64, 60), "steps": 1}, "smoke": {"shape": (20, 18, 19), "steps": 1},
     "elasticity": {"shape": (16, 15)}, "mesh": {"shape": (30, 28)},
 } if DEVICE else {
-    "poisson": {"shape": (5, 4)}, "darcy": {"shape": (6, 7)}, "mesh": {"shape": (4, 4)},
-    "convection_diffusion": {"shape": (4, 4)},
+    "poisson": {"shape": (5, 4)}, "darcy": {"shape": (6, 7)}, "diffusion": {"shape": (5, 4)},
+    "convection_diffusion": {"shape": (4, 4)}, "helmholtz": {"shape": (4, 3)},
+    "thermal": {"shape": (6, 5)}, "heat": {"shape": (5, 4), "steps": 1},
+    "smoke": {"shape": (4, 4), "steps": 1}, "elasticity": {"shape": (2, 2)},
+    "mesh": {"shape": (4, 4)},
 }  # fmt: skip
+
+
+def test_no_family_is_left_out():
+    names = {entry.name for entry in registry.entries("problem")}
+    assert names == {*FAMILIES, "matrix_market"}
 
 
 @by_themselves

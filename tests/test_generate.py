@@ -613,7 +613,7 @@ def test_command_tells_what_it_did(tmp_path, whole):
      (["darcy", "--grid", "4x4x4x4"], "1 to 3 axes"), (["matrix_market"], "path"),
      (["smoke", "--grid", "4x4", "--set", "obstacles=-1"], "obstacles"),
      (["darcy", "--device", "gpu"], "'cpu' or 'cuda'"),
-     (["poisson", "--device", "cuda"], "poisson has no way over CUDA")],
+     (["mesh", "--device", "cuda"], "mesh with these options has no way over CUDA")],
 )  # fmt: skip
 def test_bad_input_takes_one_line(tmp_path, words, told):
     out = tmp_path / "d.h5"

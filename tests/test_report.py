@@ -18,8 +18,7 @@ from krylearn.benchmarks.runner import BadResults, run_suite
 from krylearn.cli import app
 
 DOCS = Path(__file__).parent.parent / "docs"
-RECORDED = [*sorted((DOCS / "recorded").glob("*.json")), DOCS / "papers/dcdm.json",
-            DOCS / "cuda.json"]  # fmt: skip
+RECORDED = [*sorted((DOCS / "recorded").glob("*.json")), DOCS / "papers/dcdm.json"]
 MACHINE = {"cpu": "a processor", "threads": 2, "triad_all_threads": 1e10, "triad_1_thread": 1e10,
            "versions": {"numpy": "2", "cupy": None}}  # fmt: skip
 

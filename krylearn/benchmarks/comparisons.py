@@ -270,7 +270,7 @@ def classical_only(docs: Path) -> list[tuple[str, int, str, float, str]]:
 
 def newer_multigrid(docs: Path) -> float | None:
     """Return milliseconds of multigrid on CUDA at 256^3 with set-up, measured after `dcdm.json`."""
-    data = _read(docs / "cuda.json") or {"rows": []}
+    data = _read(docs / "recorded/cuda.json") or {"rows": []}
     found = [row["milliseconds"] for row in data["rows"] if row["case"] == "256^3 to 1e-8"
              and row["what"] == "cg with multigrid, set-up included"]  # fmt: skip
     return median(found) if found else None

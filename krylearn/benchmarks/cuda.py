@@ -11,6 +11,7 @@ import importlib.metadata
 import inspect
 import statistics
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -251,9 +252,6 @@ def kinds_rows(side: int) -> Iterator[dict[str, Any]]:
     periodic = kl.GridOperator.diffusion(kl.Grid(shape, boundary="periodic"), reaction=1.0)
     yield row("cg with multigrid, periodic", kl.to_cuda(periodic),
               kl.GeometricMultigrid(periodic).to("cuda"))  # fmt: skip
-    solve = functools.partial(kl.fast_poisson, A, b, rtol=1e-8)
-    yield {"case": case, "what": "fast_poisson, set-up included",
-           "milliseconds": milliseconds(solve, 3), "converged": solve()[1].converged}  # fmt: skip
 
 
 def multigrid_rows(side: int) -> Iterator[dict[str, Any]]:
@@ -277,41 +275,131 @@ def multigrid_rows(side: int) -> Iterator[dict[str, Any]]:
         import pyamg
     except ImportError:
         return
-    ml = pyamg.smoothed_aggregation_solver(matrix)
-    ours = row("cg, pyamg's smoothed aggregation; peer: pyamg", kl.from_pyamg(ml).to("cuda"))
-    started = time.perf_counter()
-    ml.solve(on_host, tol=1e-8, accel="cg")
-    yield ours | {"peer_milliseconds": 1e3 * (time.perf_counter() - started)}
+    for name, make in (("smoothed aggregation", pyamg.smoothed_aggregation_solver),
+                       ("Ruge-Stuben", pyamg.ruge_stuben_solver)):  # fmt: skip
+        ml = make(matrix)
+        ours = row(f"cg, pyamg's {name}; peer: pyamg", kl.from_pyamg(ml).to("cuda"))
+        norms: list[float] = []
+        started = time.perf_counter()
+        ml.solve(on_host, tol=1e-8, accel="cg", residuals=norms)
+        yield ours | {"peer_milliseconds": 1e3 * (time.perf_counter() - started),
+                      "peer_iterations": len(norms) - 1}  # fmt: skip
 
 
-def run(sides: tuple[int, ...] = (128, 256, 512), matrix_side: int = 256) -> dict[str, Any]:
-    """Measure everything; return facts and rows.
+def fast_rows(side: int) -> Iterator[dict[str, Any]]:
+    """Yield Poisson's equation to 1e-8 by fast transforms, set-up included."""
+    import krylearn as kl
+
+    on_host, _, b = _operator(side, "float64")
+
+    def solve() -> Any:
+        return kl.fast_poisson(kl.to_cuda(on_host), b, rtol=1e-8)
+
+    _, info = solve()
+    yield {"case": f"{side}^3 to 1e-8", "what": "fast_poisson, set-up included",
+           "milliseconds": milliseconds(solve), "iterations": info.iterations,
+           "converged": info.converged}  # fmt: skip
+
+
+def sections(side: int) -> dict[str, Callable[[float], Iterator[dict[str, Any]]]]:
+    """Return the parts of `run`, each given the rate of a copy; `side` is the largest cube's."""
+    sides = (side // 4, side // 2, side)
+
+    def stencils(rate: float) -> Iterator[dict[str, Any]]:
+        for each in sides:
+            for dtype in ("float64", "float32"):
+                yield from stencil_rows(each, dtype, rate)
+
+    def poisson(rate: float) -> Iterator[dict[str, Any]]:
+        for each in sides[1:]:
+            yield from poisson_rows(each, rate)
+
+    return {
+        "stencil": stencils,
+        "matrix": lambda rate: matrix_rows(side // 2, rate),
+        "multigrid": poisson,
+        "fast": lambda rate: (row for each in sides for row in fast_rows(each)),
+        "kinds": lambda rate: kinds_rows(side // 4),
+        "amg": lambda rate: multigrid_rows(3 * side // 16),
+        "batched": lambda rate: cuda_batched.rows(side // 4),
+    }
+
+
+def run(side: int = 512, only: str = "", after: Callable[[dict[str, Any]], None] | None = None,
+        say: Callable[[str], None] = str) -> dict[str, Any]:  # fmt: skip
+    """Measure everything, or the sections named in `only`; return facts and rows.
+
+    Parameters
+    ----------
+    side : int
+        Points along the edge of the largest cube.
+    only : str
+        Names of `sections`, between commas.
+    after : callable, optional
+        Given the results so far after each section, so that a run cut short is not lost.
+    say : callable, optional
+        Told what is measured next.
 
     Raises
     ------
     NoCUDA
         If there is no device.
+    ValueError
+        If there is no section of a name.
     """
-    import torch
-
     from krylearn.cuda.arrays import require_cuda
 
+    parts = sections(side)
+    names = [name.strip() for name in only.split(",")] if only else list(parts)
+    for name in names:
+        if name not in parts:
+            raise ValueError(f"no section is called {name!r}; there are {', '.join(parts)}")
     require_cuda()
-    facts = device_facts()
-    rows: list[dict[str, Any]] = []
-    for side in sides:
-        for dtype in ("float64", "float32"):
-            rows += stencil_rows(side, dtype, facts["copy_bytes_per_second"])
-            torch.cuda.empty_cache()
-    rows += matrix_rows(matrix_side, facts["copy_bytes_per_second"])
-    for side in sides[1:]:
+    import torch
+
+    facts, rows = device_facts(), []  # type: ignore[var-annotated]
+    results = {"machine": facts, "rows": rows}
+    for name in names:
+        say(f"timing on the device: {name}")
+        rows += [{"section": name, **row} for row in parts[name](facts["copy_bytes_per_second"])]
         torch.cuda.empty_cache()
-        rows += poisson_rows(side, facts["copy_bytes_per_second"])
-    rows += kinds_rows(sides[0])
-    rows += multigrid_rows(matrix_side // 2)
-    torch.cuda.empty_cache()
-    rows += cuda_batched.rows(matrix_side // 2)
-    return {"machine": facts, "rows": rows}
+        if after is not None:
+            after(results)
+    return results
+
+
+def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `new` with those sections of `old` that it lacks, if device and versions agree."""
+    facts = [{k: v for k, v in found.get("machine", {}).items() if k != "copy_bytes_per_second"}
+             for found in (old, new)]  # fmt: skip
+    if facts[0] != facts[1]:
+        return new
+    made = {row["section"] for row in new["rows"]}
+    kept = [row for row in old["rows"] if row.get("section", None) not in {*made, None}]
+    return {**old, **new, "rows": kept + new["rows"]}
+
+
+def tests_of(junit: Path) -> dict[str, Any]:
+    """Return how the tests went that pytest recorded in a file of JUnit's form.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it is none.
+    """
+    import xml.etree.ElementTree as ET
+
+    try:
+        root = ET.parse(junit).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{junit} is no record of tests: {error}") from None
+    suite = root if root.tag == "testsuite" else root.find("testsuite")
+    if suite is None:
+        raise ValueError(f"{junit} is no record of tests")
+    count = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+    failed = sorted(case.get("name", "") for case in suite.iter("testcase")
+                    if case.find("failure") is not None or case.find("error") is not None)
+    return {**count, "seconds": float(suite.get("time", 0)), "failed": failed}  # fmt: skip
 
 
 def table(results: dict[str, Any]) -> str:
@@ -321,7 +409,7 @@ def table(results: dict[str, Any]) -> str:
         f"{facts['device']}, CUDA {facts['cuda']}, "
         + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
         + f"; a copy moves {facts['copy_bytes_per_second'] / 1e12:.2f} TB/s (read and written).",
-        "",
+        *_tests_line(results.get("tests")), "",
         "| case | what | ms | TB/s | of a copy | peer, ms | peer over ours |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -335,3 +423,12 @@ def table(results: dict[str, Any]) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _tests_line(tests: dict[str, Any] | None) -> list[str]:
+    if tests is None:
+        return []
+    bad = tests["failures"] + tests["errors"]
+    passed = tests["tests"] - bad - tests["skipped"]
+    return ["", f"Tests on the device: {passed} passed, {bad} failed, {tests['skipped']} skipped, "
+            f"in {tests['seconds']:.0f} s."]  # fmt: skip

@@ -1,5 +1,7 @@
 """Shards that are drawn, solved and verified on a CUDA device, and written meanwhile.
 
+What the device does not draw itself is drawn and verified on the host, as there, and solved here.
+
 A sample's bytes depend on its seed and on the kind of device. Its random numbers are not those of
 the CPU: they are drawn on the device, by a generator of which a place can be asked for by itself.
 """
@@ -13,13 +15,17 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
+import scipy.sparse as sp
 
+import krylearn
+from krylearn.choose import is_hermitian
 from krylearn.cuda import arrays
 from krylearn.data.layout import Layout
 from krylearn.data.make import Maker, Outcome, moments
 from krylearn.data.plan import Plan
 from krylearn.data.store import Store
 from krylearn.grid import Grid
+from krylearn.problems import Problem
 from krylearn.problems.fields import amplitudes
 
 GENERATOR = "Philox 4x32-10"
@@ -37,46 +43,71 @@ def check(plan: Plan) -> None:
     Raises
     ------
     ValueError
-        The message says what has.
+        The message says what has, and what solves this one.
     NoCUDA
         If there is no device.
     """
-    instead = "leave device out to make it on the CPU"
-    if plan.family != "darcy":
-        raise ValueError(f"{plan.family} has no way over CUDA, darcy has; {instead}")
-    options = dict(plan.options)
-    kind, rhs = options.pop("coefficient", "piecewise"), options.pop("rhs", "constant")
-    if options.pop("variant", "conservative") != "conservative":
-        raise ValueError(f"the published variant has no way over CUDA; {instead}")
-    if kind not in (*KINDS, "trigonometric"):
-        raise ValueError(f"on CUDA the coefficient is {', '.join(KINDS)} or trigonometric, not "
-                         f"{kind!r}; {instead}")  # fmt: skip
-    if rhs not in ("constant", "random"):
-        raise ValueError(f"on CUDA rhs is 'constant' or 'random', not {rhs!r}; {instead}")
-    if options.get("modes") is not None:
-        raise ValueError(f"the option modes has no way over CUDA; {instead}")
     if plan.solver not in ("auto", "batch"):
-        raise ValueError(f"on CUDA the solver is batch, not {plan.solver!r}; {instead}")
+        raise ValueError(f"on CUDA the solver is batch, not {plan.solver!r}; leave device out to "
+                         "make it on the CPU")  # fmt: skip
+    if not draws(plan):
+        for P in plan.systems(0):
+            _require_batched(plan.family, P.A)
     arrays.require_cuda()
 
 
-def device_name() -> str:
+def draws(plan: Plan) -> bool:
+    """Return whether samples are drawn on the device, and not on the host."""
+    options = plan.options
+    return (plan.family == "darcy"
+            and options.get("coefficient", "piecewise") in (*KINDS, "trigonometric")
+            and options.get("rhs", "constant") in ("constant", "random")
+            and options.get("variant", "conservative") == "conservative"
+            and options.get("modes") is None)  # fmt: skip
+
+
+def _require_batched(family: str, A: Any) -> None:
+    """Refuse an operator that `solve_batch` does not take on the device."""
+    if sp.issparse(A):
+        why, solver = "a matrix in rows", "solve" if is_hermitian(A) else "direct"
+    elif A.dtype.kind == "c" or not A.symmetric or A.positive_definite is False:
+        why, solver = "an operator that is complex, indefinite or not symmetric", "direct"
+    elif A.mask is not None:
+        why, solver = "a grid with a mask", "batch"
+    else:
+        return
+    raise ValueError(f"{family} with these options has no way over CUDA, where real, symmetric, "
+                     f"definite operators on whole grids have: it makes {why}; leave device out "
+                     f"and take the solver {solver}")  # fmt: skip
+
+
+def device_name(plan: Plan) -> str:
     """Return on what the bytes depend."""
+    drawn = f"; {GENERATOR}" if draws(plan) else "; drawn on the CPU"
     if arrays.simulated():
-        return f"Numba's simulator; {GENERATOR}"
+        return f"Numba's simulator{drawn}"
     import importlib.metadata
 
     import torch
 
     found = torch.cuda.get_device_properties(torch.cuda.current_device()).name
     compiler = importlib.metadata.version("numba-cuda")
-    return f"{found}; CUDA {torch.version.cuda}, numba-cuda {compiler}; {GENERATOR}"
+    return f"{found}; CUDA {torch.version.cuda}, numba-cuda {compiler}{drawn}"
 
 
 def shard_of(plan: Plan) -> int:
     """Return how many samples are made together: enough for the device, some gigabytes at most."""
-    size = int(np.prod(plan.grid or (1,)))
-    return max(1, min(1024, 2 * 10**8 // size, plan.samples))
+    size, most = int(np.prod(plan.grid or (1,))), 1024
+    if not draws(plan):  # operators of a shard lie on the host, too
+        size, most = 20 * sum(P.A.shape[0] for P in plan.systems(0)), 256
+    return max(1, min(most, 2 * 10**8 // size, plan.samples))
+
+
+def on_device(problems: list[Problem], rtol: float) -> list[np.ndarray]:
+    """Solve systems that were drawn on the host: those on one grid together."""
+    X, _ = krylearn.solve_batch([P.A for P in problems], np.stack([P.b for P in problems]),
+                                rtol=rtol, device="cuda")  # fmt: skip
+    return list(X)
 
 
 class CudaMaker:
@@ -85,7 +116,7 @@ class CudaMaker:
     Parameters
     ----------
     plan : Plan
-        One that `check` lets pass.
+        One that the device `draws`.
     layout : Layout
     """
 

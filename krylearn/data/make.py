@@ -44,11 +44,14 @@ class Maker:
     layout : Layout
     solver : str
         The name of one, not 'auto'.
+    solve : callable, optional
+        In its place; another device's.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, solver: str) -> None:
+    def __init__(self, plan: Plan, layout: Layout, solver: str,
+                 solve: Solver | None = None) -> None:  # fmt: skip
         self.plan, self.layout = plan, layout
-        self._solve = find_solver(solver)
+        self._solve = find_solver(solver) if solve is None else solve
         self._name = solver
         self._safer: dict[str, Solver] = {}
 

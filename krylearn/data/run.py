@@ -128,8 +128,8 @@ def generate(family: str, *, samples: int, out: Any, grid: Any = None, solver: s
     overwrite : bool
         Start anew, whatever is there.
     device : {'cpu', 'cuda'}
-        Where samples are drawn, solved and verified. On CUDA the random numbers of a seed are
-        others than on the CPU, and `workers` threads write the file.
+        Where samples are solved. Those of darcy are also drawn and verified on CUDA, where the
+        random numbers of a seed are others than on the CPU, and `workers` threads write the file.
     shards : str, optional
         '2/8': make the third of eight shares, in ``out.2of8``; 'auto': as MPI or a job array has
         numbered this process. The call without it joins the shares and makes what is missing.
@@ -234,7 +234,11 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
     if plan.device == "cuda":
         from krylearn.data import cuda
 
-        outcomes = cuda.run_shards(cuda.CudaMaker(plan, layout), store, missing, workers)
+        if cuda.draws(plan):
+            outcomes = cuda.run_shards(cuda.CudaMaker(plan, layout), store, missing, workers)
+        else:  # in this process, which has the device
+            maker = Maker(plan, layout, report.solver, cuda.on_device)
+            outcomes = run_shards(maker, store, missing, 1, threads)
     else:
         maker = Maker(plan, layout, report.solver)
         outcomes = run_shards(maker, store, missing, workers, threads)

@@ -178,7 +178,7 @@ def attributes(plan: Plan, layout: Layout, solver: str, configuration: dict) -> 
     if plan.device == "cuda":
         from krylearn.data.cuda import device_name
 
-        device = {"device": device_name()}
+        device = {"device": device_name(plan)}
     return {
         "made_by": "krylearn generate", "format": FORMAT, "family": plan.family,
         "options": json.dumps(plan.options, sort_keys=True), "grid": grid,
