@@ -296,6 +296,36 @@ def test_algebraic_multigrid(cycle, precision):
 
 
 @runs
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_one_projection_out_of_a_basis_that_is_not_quite_orthogonal(dtype):
+    from krylearn.kernels.cuda import scalars as on
+    from krylearn.kernels.cuda import vector
+    from krylearn.kernels.cuda.launch import HEAD, RING, blocks_for
+
+    rng, n, m = np.random.default_rng(5), 40 if DEVICE else 14, 5
+    basis = np.linalg.qr(random(rng, (n, m), dtype))[0].T
+    basis = basis + 1e-5 * random(rng, (m, n), dtype) / n
+    V, w = arrays.upload(basis.astype(dtype)), arrays.upload(random(rng, n, dtype))
+    before = np.linalg.norm(arrays.download(w))
+    S = arrays.upload(np.array([0, 1, -1] + [0] * (on.SLOTS - 3), dtype))
+    log, G = arrays.zeros(HEAD + RING, "f8"), arrays.zeros((m, m), dtype)
+    parts, near = (arrays.zeros((rows, blocks_for(n)), dtype) for rows in (m + 1, m))
+    column, found, h = (arrays.zeros(m + 1, dtype) for _ in range(3))
+    sums = arrays.zeros(blocks_for(n), dtype)
+    for j in range(m):  # as many columns of V^H V come to be known
+        log = arrays.upload(np.array([0.0, j] + [0.0] * RING))
+        vector.dots_and_gram(log, V, w, parts, near)
+        on.gather(log, S, on.ONE, parts, found)
+        on.gather(log, S, on.ONE, near, column)
+        on.run(on.gmres_correct, log, S, G, column, found, h)
+    vector.project(log, S, on.ONE, V, h, w, sums)
+    lacks = np.linalg.norm(np.triu(basis.conj() @ basis.T - np.eye(m)))
+    assert lacks > 1e-6 and abs(arrays.download(S)[on.G_LOSS] - lacks) <= 1e-9
+    left = np.linalg.norm(basis.conj() @ arrays.download(w))
+    assert left <= 2 * lacks**2 * before + 1e-14
+
+
+@runs
 def test_hierarchies_of_pyamg():
     pyamg = pytest.importorskip("pyamg")
     A = grid_operator(shape=(60, 70) if DEVICE else (5, 6)).tocsr()

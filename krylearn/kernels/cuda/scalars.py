@@ -312,11 +312,42 @@ def _gather(log, S, wanted, sums, h):
 
 
 @jit
+def gmres_correct(log, S, G, column, found, h):
+    """Make of ``V^H w`` the coefficients that take w out of a basis that is not quite orthogonal.
+
+    `column` is the last one of ``V^H V``; G keeps what the columns lack of those of the identity.
+    With h = (I - G) V^H w a projection leaves G^2 of w, as if it had been done twice. Swirydowicz,
+    Langou, Ananthan, Yang and Thomas (2021), Low synchronization Gram-Schmidt and GMRES, section 3.
+    """
+    if log[STOP] != 0.0:
+        return
+    j, t = int(log[COUNT]), cuda.threadIdx.x
+    k = t
+    while k <= j:
+        G[k, j] = column[k] - (1.0 if k == j else 0.0)
+        k += THREADS
+    cuda.syncthreads()
+    i = t
+    while i <= j:
+        value = found[i]
+        for k in range(j + 1):
+            value -= (G[i, k] if i <= k else np.conj(G[k, i])) * found[k]
+        h[i] = value
+        i += THREADS
+    if t == 0:
+        square = S[G_LOSS].real * S[G_LOSS].real
+        for k in range(j + 1):
+            square += G[k, j].real * G[k, j].real + G[k, j].imag * G[k, j].imag
+        S[G_LOSS] = math.sqrt(square)
+        h[j + 1] = found[j + 1]
+
+
+@jit
 def gmres_trust(log, S, eps, h, sums):
     """Say whether to measure what a projection has left along the basis, a pass over memory.
 
-    It has left no more than rounding, and what the basis lacks of orthogonality (G_LOSS, of which
-    account is kept) times what it took away. `h` holds that and the square before.
+    It has left no more than rounding, and the square of what the basis lacks of orthogonality
+    (G_LOSS, the norm of half of it) times what it took away. `h` holds that and the square before.
     """
     if log[STOP] != 0.0:
         return
@@ -327,12 +358,9 @@ def gmres_trust(log, S, eps, h, sums):
         for k in range(j + 1):
             square += h[k].real * h[k].real + h[k].imag * h[k].imag
         loss = S[G_LOSS].real
-        left = loss * math.sqrt(square) + eps * math.sqrt(h[j + 1].real)
-        trusted = left <= MOST_LEFT * eps * below
-        if trusted:
-            S[G_LOSS] = math.hypot(loss, left / below)
+        left = 2.0 * loss * loss * math.sqrt(square) + eps * math.sqrt(h[j + 1].real)
         S[G_BELOW], S[G_AGAIN] = below, 0.0
-        S[G_MEASURE] = 0.0 if trusted else 1.0
+        S[G_MEASURE] = 0.0 if left <= MOST_LEFT * eps * below else 1.0
 
 
 @jit
@@ -347,11 +375,9 @@ def gmres_left(log, S, eps, left):
     square = 0.0
     for k in range(j + 1):
         square += left[k].real * left[k].real + left[k].imag * left[k].imag
-    below, size = math.sqrt(left[j + 1].real), math.sqrt(square)
+    below = math.sqrt(left[j + 1].real)
     S[G_BELOW] = below
-    again = size > MOST_LEFT * eps * below
-    S[G_AGAIN] = 1.0 if again else 0.0
-    S[G_LOSS] = math.hypot(S[G_LOSS].real, eps if again or not below > 0.0 else size / below)
+    S[G_AGAIN] = 1.0 if math.sqrt(square) > MOST_LEFT * eps * below else 0.0
 
 
 @jit

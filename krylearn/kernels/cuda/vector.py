@@ -314,6 +314,40 @@ def _dots(log, S, wanted, V, rows, w, sums):
         block_sum(square, t, sums[count, block:])
 
 
+@jit
+def _dots_and_gram(log, V, w, sums, gram):
+    """Do what `_dots` does for the rows in use; and the sums of ``conj(V[k]) V[j]``, j the last.
+
+    The last row is read for its own sake: the second lot costs no pass over memory.
+    """
+    if log[0] != 0.0:
+        return
+    count = int(log[1]) + 1
+    n, stride = np.uint32(w.shape[0]), np.uint32(cuda.gridsize(1))
+    t, block = cuda.threadIdx.x, cuda.blockIdx.x
+    held = cuda.local.array(ROWS, sums.dtype)
+    lacks = cuda.local.array(ROWS, sums.dtype)
+    for top in range(0, count, ROWS):
+        square = sums.dtype.type(0)
+        for m in range(ROWS):
+            held[m] = square
+            lacks[m] = square
+        i = np.uint32(cuda.grid(1))
+        while i < n:
+            element, last = w[i], V[count - 1, i]
+            square += _square(element)
+            for m in range(ROWS):
+                row = np.conj(V[min(top + m, count - 1), i])
+                held[m] += row * element
+                lacks[m] += row * last
+            i = np.uint32(i + stride)
+        for m in range(ROWS):
+            if top + m < count:
+                block_sum(held[m], t, sums[top + m, block:])
+                block_sum(lacks[m], t, gram[top + m, block:])
+        block_sum(square, t, sums[count, block:])
+
+
 @device
 def _combined(V, y, sign, skip, count, i, start):
     """Return ``start + sign * y @ V[:count, i]``, leaving row `skip` out; eight rows at a time."""
@@ -484,6 +518,11 @@ def chebyshev_step_by(log, S, keep, gain, scale, q, rest, d, out):
 def dots(log, S, wanted, V, rows, w, sums):
     """Sum ``conj(V[:rows]) @ w`` and the squares of w, a row each; rows < 0: those in use."""
     _over(_dots, w.shape[0], log, S, wanted, V, rows, w, sums)
+
+
+def dots_and_gram(log, V, w, sums, gram):
+    """Sum ``conj(V) @ w`` over the rows in use, and ``conj(V) @ V[j]``, j being the last of them."""
+    _over(_dots_and_gram, w.shape[0], log, V, w, sums, gram)
 
 
 def project(log, S, wanted, V, h, w, sums):

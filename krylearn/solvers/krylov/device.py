@@ -288,15 +288,20 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
     v, w, buffer, spare = s.empty(), s.empty(), s.empty(), s.empty()
     H, h, left = zeros((m, m + 1), accurate), zeros(m + 2, accurate), zeros(m + 2, accurate)
     cs, sn, g = zeros(m, np.float64), zeros(m, accurate), zeros(m + 1, accurate)
-    parts = zeros((m + 2, blocks_for(s.n)), accurate)
+    parts, near = (zeros((rows, blocks_for(s.n)), accurate) for rows in (m + 2, m + 1))
+    # What V^H V lacks of the identity, its last column, and V^H w.
+    G, column = zeros((m + 1, m + 1), accurate), zeros(m + 1, accurate)
+    found = zeros(m + 2, accurate)
 
     def iterate() -> None:
         z = s.precondition(v, buffer)
         if Z is not None:
             vector.keep(log, S, on.ONE, z, spare, Z)
         s.product(z, w)
-        vector.dots(log, S, on.ONE, V, -1, w, parts)
-        on.gather(log, S, on.ONE, parts, h)
+        vector.dots_and_gram(log, V, w, parts, near)
+        on.gather(log, S, on.ONE, parts, found)
+        on.gather(log, S, on.ONE, near, column)
+        on.run(on.gmres_correct, log, S, G, column, found, h)
         vector.project(log, S, on.ONE, V, h, w, sums)
         on.run(on.gmres_trust, log, S, eps, h, sums)
         vector.dots(log, S, on.G_MEASURE, V, -1, w, parts)
@@ -313,7 +318,7 @@ def arnoldi(s: Any, restart: int, flexible: bool, notify: str) -> None:
         s.watch = lambda: None
     while s.unsolved():
         s.begin(m)
-        s.set_scalars(G_INVERSE=1.0 / s.rnorm, G_LOSS=eps)
+        s.set_scalars(G_INVERSE=1.0 / s.rnorm, G_LOSS=0.0)
         vector.keep(log, S, on.G_INVERSE, s.r, v, V)
         upload(np.array([s.rnorm] + [0.0] * m, accurate), g)
         stop = s.repeat(iterate)
