@@ -357,15 +357,12 @@ def test_a_sample_that_the_device_does_not_solve_gets_its_second_chance(tmp_path
     ("darcy", {"rhs": "smooth", "modes": 4}),
 ])  # fmt: skip
 def test_families_that_the_host_draws(tmp_path, family, options):
-    settings = {"samples": 3, "grid": 24 if DEVICE else 5, "seed": 5, "options": options}
-    report = kl.generate(family, out=tmp_path / "a.h5", device="cuda", **settings)
-    assert report.valid == 3 and report.solver == "batch" and not report.retried
-    kl.generate(family, out=tmp_path / "b.h5", solver="batch", workers=1, **settings)
-    here, there = (kl.data.Samples(tmp_path / name, dtype=np.float64) for name in
-                   ("a.h5", "b.h5"))  # fmt: skip
-    assert "drawn on the CPU" in here.attributes["device"]
-    u, v = here.read("solution"), there.read("solution")
-    assert np.linalg.norm(u - v) <= 1e-5 * np.linalg.norm(v)
+    report = kl.generate(family, samples=2, grid=24 if DEVICE else 4, seed=5, options=options,
+                         out=tmp_path / "a.h5", device="cuda")  # fmt: skip
+    assert report.valid == 2 and report.solver == "batch" and not report.retried
+    data = kl.data.Samples(tmp_path / "a.h5", dtype=np.float64)
+    assert "drawn on the CPU" in data.attributes["device"]
+    assert data.read("residual").max() <= 1e-8
 
 
 @pytest.mark.parametrize("family, options, told", [

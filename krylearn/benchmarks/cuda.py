@@ -326,7 +326,7 @@ def sections(side: int) -> dict[str, Callable[[float], Iterator[dict[str, Any]]]
 
 
 def run(side: int = 512, only: str = "", after: Callable[[dict[str, Any]], None] | None = None,
-        say: Callable[[str], None] = str) -> dict[str, Any]:  # fmt: skip
+        say: Callable[[str], Any] = str) -> dict[str, Any]:  # fmt: skip
     """Measure everything, or the sections named in `only`; return facts and rows.
 
     Parameters

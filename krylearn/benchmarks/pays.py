@@ -129,8 +129,8 @@ def _newer(docs: Path) -> list[str]:
     return [] if newer is None else [_words(f"""
         Multigrid made its levels on the host then. On the device, CG with multigrid now takes
         {newer:.0f} ms at 256³ to 1e-8, set-up included ([cuda.json](recorded/cuda.json), a box
-        without obstacles), so that the lead of the networks on CUDA under "one system a matrix" may be
-        gone. The two have not been measured beside each other since.""")]  # fmt: skip
+        without obstacles), so that the lead of the networks on CUDA under "one system a matrix" may
+        be gone. The two have not been measured beside each other since.""")]  # fmt: skip
 
 
 def _rule(rows: list[Comparison]) -> list[str]:

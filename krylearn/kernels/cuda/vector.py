@@ -521,7 +521,7 @@ def dots(log, S, wanted, V, rows, w, sums):
 
 
 def dots_and_gram(log, V, w, sums, gram):
-    """Sum ``conj(V) @ w`` over the rows in use, and ``conj(V) @ V[j]``, j being the last of them."""
+    """Sum ``conj(V) @ w`` over the rows in use, and ``conj(V) @ V[j]``, j being the last."""
     _over(_dots_and_gram, w.shape[0], log, V, w, sums, gram)
 
 
