@@ -674,3 +674,30 @@ def test_facts_of_a_machine_name_no_folder_of_it():
     facts = json.dumps(machine.machine_facts(bandwidth=False))
     for folder in (sys.prefix, os.path.expanduser("~/"), os.getcwd()):
         assert folder not in facts
+
+
+def test_the_record_of_a_cuda_run(tmp_path):
+    from krylearn.benchmarks import cuda
+
+    junit = tmp_path / "tests.xml"
+    junit.write_text('<testsuites><testsuite tests="3" failures="1" skipped="1" time="2.5">'
+                     '<testcase name="a"/><testcase name="b"><failure/></testcase></testsuite>'
+                     '</testsuites>')  # fmt: skip
+    tests = cuda.tests_of(junit)
+    assert tests["failed"] == ["b"] and (tests["tests"], tests["skipped"]) == (3, 1)
+    row = {"case": "a box", "what": "cg", "milliseconds": 2.0, "peer_milliseconds": 5.0}
+    machine = {"device": "a card", "cuda": "13", "copy_bytes_per_second": 3e12, "versions": {}}
+    old = {"machine": machine, "rows": [{"section": "amg", **row}, {"section": "fast", **row}]}
+    new = {"machine": machine | {"copy_bytes_per_second": 2e12}, "tests": tests,
+           "rows": [{"section": "fast", **row, "milliseconds": 1.0}]}  # fmt: skip
+    both = cuda.merge(old, new)
+    assert [(r["section"], r["milliseconds"]) for r in both["rows"]] == [
+        ("amg", 2.0), ("fast", 1.0)]  # fmt: skip
+    assert cuda.merge({"machine": {"device": "another"}, "rows": old["rows"]}, new) == new
+    told = cuda.table(both)
+    assert "1 passed, 1 failed, 1 skipped" in told and "| a box | cg | 1.000 |" in told
+    junit.write_text("no")
+    with pytest.raises(ValueError, match="no record of tests"):
+        cuda.tests_of(junit)
+    with pytest.raises(ValueError, match="no section is called 'slow'; there are stencil, matrix"):
+        cuda.run(only="fast,slow")
