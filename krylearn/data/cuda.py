@@ -70,10 +70,12 @@ def _require_batched(family: str, A: Any) -> None:
     """Refuse an operator that `solve_batch` does not take on the device."""
     if sp.issparse(A):
         why, solver = "a matrix in rows", "solve" if is_hermitian(A) else "direct"
-    elif A.dtype.kind == "c" or not A.symmetric or A.positive_definite is False:
-        why, solver = "an operator that is complex, indefinite or not symmetric", "direct"
     elif A.mask is not None:
-        why, solver = "a grid with a mask", "batch"
+        why, solver = "a grid with a mask", "batch" if A.symmetric else "direct"
+    elif A.dtype.kind == "c" or not A.symmetric or (
+        A.positive_definite is False and A.nullspace is None
+    ):
+        why, solver = "an operator that is complex, indefinite or not symmetric", "direct"
     else:
         return
     raise ValueError(f"{family} with these options has no way over CUDA, where real, symmetric, "
