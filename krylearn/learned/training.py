@@ -21,7 +21,9 @@ import torch
 
 from krylearn.learned import weights
 
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+# What a loss is multiplied by where gradients are in half precision: they would vanish.
+LOSS_SCALE = 2.0**14
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Settings:
     ----------
     rising : float
         The share of the steps in which the learning rate rises.
-    precision : {'fp32', 'tf32', 'bf16'}
+    precision : {'fp32', 'tf32', 'bf16', 'fp16'}
+        The last two are what activations are kept in; fp16 has the digits of tf32.
     """
 
     name: str = "model"
@@ -147,6 +150,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         torch.backends.cudnn.allow_tf32 = config.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = config.precision != "fp32"
+        torch.backends.cudnn.benchmark = True  # shapes stay the same from step to step
 
     # -- what a family defines -------------------------------------------------------------
 
@@ -175,17 +179,29 @@ class Trainer:
 
     def autocast(self) -> Any:
         """Return the context in which the model runs."""
-        half = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
+        kind = torch.float16 if self.config.precision == "fp16" else torch.bfloat16
+        half = self.config.precision in ("bf16", "fp16")
+        return torch.autocast(self.device.type, kind, enabled=half, cache_enabled=False)
 
     def _train_step(self) -> None:
         loss = self.loss()
         self.optimiser.zero_grad(set_to_none=False)
-        loss.backward()
+        if self.config.precision == "fp16":
+            self._backward_scaled(loss)
+        else:
+            loss.backward()
         self.optimiser.step()
         self.go_on()
         self._last.copy_(loss.detach())
         self._sum += self._last
+
+    def _backward_scaled(self, loss: torch.Tensor) -> None:
+        """Leave gradients that have passed through half precision; zeros where one overflowed."""
+        (LOSS_SCALE * loss).backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        size = torch.stack(torch._foreach_norm(gradients)).sum()
+        for g in gradients:
+            g.copy_(torch.where(torch.isfinite(size), g / LOSS_SCALE, 0.0))
 
     def _capture(self) -> None:
         """Record a step as a CUDA graph; the weights end where they began."""
@@ -300,6 +316,7 @@ class Trainer:
             raise ValueError(f"{path} belongs to another configuration; name another folder")
         self.model.load_state_dict(held["model"])
         self.optimiser.load_state_dict(held["optimiser"])
+        self._graph = None  # it knows the state that was there before
         # Loading puts a copy of the rate in the place of ours.
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
