@@ -134,9 +134,10 @@ class Trainer:
         self.model = model.to(self.device)
         cuda = self.device.type == "cuda"
         self.rate = torch.tensor(config.rate, device=self.device)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=self.rate,
-                                          weight_decay=config.decay, capturable=cuda,
-                                          foreach=cuda)  # fmt: skip
+        # One kernel for all weights, which knows how to pass over gradients that overflowed.
+        self._ways = {"capturable": cuda, "fused": cuda or config.precision == "fp16"}
+        self.optimiser: Any = torch.optim.Adam(self.model.parameters(), lr=self.rate,
+                                               weight_decay=config.decay, **self._ways)  # fmt: skip
         self.per_epoch, self.steps = per_epoch, config.epochs * per_epoch
         self.step, self.seconds = 0, 0.0
         self.curve: list[dict[str, float]] = []
@@ -196,12 +197,12 @@ class Trainer:
         self._sum += self._last
 
     def _backward_scaled(self, loss: torch.Tensor) -> None:
-        """Leave gradients that have passed through half precision; zeros where one overflowed."""
+        """Leave scaled gradients; the optimiser passes over a step whose gradients overflowed."""
         (LOSS_SCALE * loss).backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         size = torch.stack(torch._foreach_norm(gradients)).sum()
-        for g in gradients:
-            g.copy_(torch.where(torch.isfinite(size), g / LOSS_SCALE, 0.0))
+        self.optimiser.grad_scale = torch.full_like(size, LOSS_SCALE)
+        self.optimiser.found_inf = (~torch.isfinite(size)).to(size.dtype)
 
     def _capture(self) -> None:
         """Record a step as a CUDA graph; the weights end where they began."""
@@ -317,9 +318,9 @@ class Trainer:
         self.model.load_state_dict(held["model"])
         self.optimiser.load_state_dict(held["optimiser"])
         self._graph = None  # it knows the state that was there before
-        # Loading puts a copy of the rate in the place of ours.
+        # Loading puts a copy of the rate in the place of ours, and the ways of the run before.
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
+            group.update(lr=self.rate, foreach=None, **self._ways)
         self.step, self.seconds, self.curve = held["step"], held["seconds"], held["curve"]
 
 
