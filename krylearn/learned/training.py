@@ -128,6 +128,8 @@ class Trainer:
 
     # Epochs between two looks at the validation samples, each followed by a checkpoint.
     watched = 10
+    # Whether a device records steps as a graph.
+    captured = True
 
     def __init__(self, config: Any, model: Any, per_epoch: int, device: str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
@@ -135,7 +137,9 @@ class Trainer:
         cuda = self.device.type == "cuda"
         self.rate = torch.tensor(config.rate, device=self.device)
         # One kernel for all weights, which knows how to pass over gradients that overflowed.
-        self._ways = {"capturable": cuda, "fused": cuda or config.precision == "fp16"}
+        real = not any(p.is_complex() for p in self.model.parameters())
+        self._ways = {"capturable": cuda,
+                      "fused": real and (cuda or config.precision == "fp16")}  # fmt: skip
         self.optimiser: Any = torch.optim.Adam(self.model.parameters(), lr=self.rate,
                                                weight_decay=config.decay, **self._ways)  # fmt: skip
         self.per_epoch, self.steps = per_epoch, config.epochs * per_epoch
@@ -229,7 +233,7 @@ class Trainer:
         """Pass over an epoch's samples; return the mean loss."""
         epoch = self.step // self.per_epoch
         self.draw_epoch(epoch)
-        if self.device.type == "cuda" and self._graph is None:
+        if self.device.type == "cuda" and self.captured and self._graph is None:
             self.draw(0)
             self._capture()
             self.draw_epoch(epoch)  # capturing has worked on what was drawn

@@ -30,7 +30,7 @@ def parts(full: bool) -> dict[str, Callable]:
         found[f"transfer/{name}"] = partial(predictions.transfer, name, 20 if full else 4)
         found[f"speed/{name}"] = partial(predictions.speed, name, 64 if full else 16)
         found[f"start/{name}"] = partial(
-            sockets.start, name, 20 if full else 3, 1000 if full else 100
+            sockets.start, name, 10 if full else 3, 200 if full else 100
         )
     found["cycle"] = partial(sockets.cycle, (64, 128, 256, 512) if full else (64, 128, 256))
     found["rivals"] = compare_full if full else compare_small
@@ -45,7 +45,7 @@ def compare_small(say: Callable) -> dict:
 
 
 def compare_full(say: Callable) -> dict:
-    """Train the three at the paper's width and number of samples."""
+    """Train the three at the paper's width and number of samples, 60 epochs: minutes on a GPU."""
     from krylearn.benchmarks.papers.mgno.rivals import compare
 
-    return compare(211, 1000, 500, 24, say)
+    return compare(106, 1000, 60, 24, say)

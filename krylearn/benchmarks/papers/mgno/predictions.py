@@ -18,15 +18,16 @@ BANDS = (0, 4, 8, 16, 32, 64, 128)
 THIN = 3
 
 
-def predicted(model: Any, a: np.ndarray) -> np.ndarray:
-    """Return the fields that a surrogate predicts for many coefficients at once."""
+def predicted(model: Any, a: np.ndarray, together: int = 4) -> np.ndarray:
+    """Return the fields that a surrogate predicts for many coefficients, some at a time."""
     import torch
 
-    card = model.card
-    scaled = torch.from_numpy((a - card["input_mean"]) / card["input_std"]).float()[:, None]
+    card, place = model.card, next(model.model.parameters()).device
+    scaled = torch.from_numpy(a).float().to(place)[:, None]
+    scaled = (scaled - card["input_mean"]) / card["input_std"]
     with torch.inference_mode():
-        fields = [model.model(part)[:, 0] for part in scaled.split(4)]
-    return torch.cat(fields).double().numpy() / card["source"]
+        fields = [model.model(part)[:, 0] for part in scaled.split(together)]
+    return torch.cat(fields).double().cpu().numpy() / card["source"]
 
 
 def errors_of(u: np.ndarray, v: np.ndarray) -> dict[str, float]:
@@ -63,7 +64,7 @@ def by_band(u: np.ndarray, v: np.ndarray) -> list[dict[str, Any]]:
 
 def errors(name: str, count: int, say: Callable) -> dict[str, Any]:
     """Return the errors on held-out samples, and what the grid itself costs."""
-    model = kl.surrogate(name)
+    model = kl.surrogate(name, samples.device())
     a, v = samples.pairs(samples.recipe_of(model.card), count)
     u = predicted(model, a)
     coarse = samples.solve(a)
@@ -80,7 +81,7 @@ def transfer(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
 
     Solutions are those of the grid itself, so that what a coarse grid costs is no part of them.
     """
-    model = kl.surrogate(name, strict=False)
+    model = kl.surrogate(name, samples.device(), strict=False)
     recipe, trained = samples.recipe_of(model.card), model.card["grid"][0]
     low, high = model.card["input_range"]
     rows = []
@@ -106,9 +107,10 @@ def transfer(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
 def speed(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
     """Return predictions a second, beside solutions a second of batched multigrid.
 
-    Multigrid solves to 1e-8, and to residuals at which its error is that of the network at most.
+    Fields come from and go back to the host. Multigrid solves to 1e-8, and to residuals at which
+    its error is that of the network at most.
     """
-    model = kl.surrogate(name)
+    model = kl.surrogate(name, samples.device())
     a = samples.thinned(samples.draw(samples.recipe_of(model.card), count),
                         samples.recipe_of(model.card)["stride"])  # fmt: skip
     exact = samples.solve(a, 1e-10)
@@ -126,9 +128,11 @@ def speed(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
         rows.append({"what": what, "a_second": count / statistics.median(times), "l2": error})
         say(f"{rows[-1]}")
 
-    record("MgNO, one by one", lambda: np.stack([predicted(model, a[k : k + 1])[0]
-                                                 for k in range(count)]))  # fmt: skip
-    record("MgNO, four at a time", lambda: predicted(model, a))
-    for rtol in (1e-1, 1e-2, 1e-3, 1e-8):
-        record(f"batched multigrid-CG to {rtol:g}", lambda rtol=rtol: samples.solve(a, rtol))
+    place = samples.device()
+    for together in (1, 4, 16):
+        record(f"MgNO, {together} at a time, {place}", lambda k=together: predicted(model, a, k))
+    for where in dict.fromkeys(("cpu", place)):
+        for rtol in (1e-1, 1e-2, 1e-3, 1e-8):
+            record(f"batched multigrid-CG to {rtol:g}, {where}",
+                   lambda rtol=rtol, where=where: samples.solve(a, rtol, where))  # fmt: skip
     return rows

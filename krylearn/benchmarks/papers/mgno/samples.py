@@ -33,7 +33,14 @@ def draw(recipe: dict[str, Any], count: int, first: int = 0, grid: Any = None) -
     ])  # fmt: skip
 
 
-def solve(a: np.ndarray, rtol: float = 1e-8) -> np.ndarray:
+def device() -> str:
+    """Return where networks run."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def solve(a: np.ndarray, rtol: float = 1e-8, where: str = "cpu") -> np.ndarray:
     """Return the solutions for a constant source of one, on the grid of the coefficients.
 
     Raises
@@ -42,7 +49,7 @@ def solve(a: np.ndarray, rtol: float = 1e-8) -> np.ndarray:
         If one does not converge.
     """
     grid = Grid(a.shape[1:], centering="cell")
-    X, infos = kl.solve_batch(a, np.ones(grid.size), grid=grid, rtol=rtol)
+    X, infos = kl.solve_batch(a, np.ones(grid.size), grid=grid, rtol=rtol, device=where)
     if not all(info.converged for info in infos):
         raise ArithmeticError(f"a sample was not solved to {rtol:g}")
     return X.reshape(a.shape)

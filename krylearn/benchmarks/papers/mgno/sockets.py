@@ -21,7 +21,7 @@ def start(name: str, count: int, bank: int, say: Callable) -> list[dict[str, Any
     The nearest neighbour is the solution for the nearest of `bank` other coefficients, in L2. Its
     search counts, the solutions of the bank do not; a prediction counts.
     """
-    model = kl.surrogate(name)
+    model = kl.surrogate(name, samples.device())
     recipe = samples.recipe_of(model.card)
     drawn = samples.thinned(samples.draw(recipe, count + bank), recipe["stride"])
     known = drawn[count:]
