@@ -24,7 +24,7 @@ class Comparison:
     Attributes
     ----------
     socket : str
-        Where the learned part plugs in: direction, parameter, subspace or choice.
+        Where the learned part plugs in: direction, start, parameter, subspace or choice.
     device, machine : str
         In a word; and in full.
     seconds : tuple of float
@@ -87,7 +87,7 @@ def cards() -> dict[str, dict[str, Any]]:
 
 def compare(docs: Path) -> list[Comparison]:
     """Return all comparisons that the recorded runs in the documentation's folder allow."""
-    found = [*directions(docs), *subspaces(docs), *parameters(docs), *choices(docs)]
+    found = [*directions(docs), *starts(docs), *subspaces(docs), *parameters(docs), *choices(docs)]
     if not found:
         raise BadResults(f"no recorded results with a learned method lie in {docs}")
     return found
@@ -131,6 +131,33 @@ def _networks(rows: list[dict], measure: Any, common: dict[str, Any]) -> Iterato
             yield Comparison(classical=peer, learned=learned, seconds=(theirs, ours),
                              training=known[network]["seconds"],
                              trained_on=_short(known[network]["device"]), **common)  # fmt: skip
+
+
+def starts(docs: Path) -> Iterator[Comparison]:
+    """Yield solves from a predicted field beside those from zero and from a neighbour's."""
+    data = _read(docs / "recorded" / "papers-mgno.json") or {"parts": {}}
+    known = cards()
+    for part, rows in data["parts"].items():
+        kind, _, name = part.partition("/")
+        if kind != "start" or name not in known:
+            continue
+        solvers: dict[str, list[dict]] = defaultdict(list)
+        for row in rows:
+            if row["converged"] == row["samples"]:
+                solvers[row["solver"]].append(row)
+        for solver, found in solvers.items():
+            ours = [row for row in found if row["start"] == "model"]
+            others = [(f"{solver} from {row['start']}", row["seconds"]) for row in found
+                      if row["start"] != "model"]  # fmt: skip
+            if ours and others:
+                peer, theirs = _fastest(others)
+                yield Comparison(
+                    "start", *_cpu(data), name, "one system a matrix",
+                    math.prod(known[name]["grid"]), 1e-8, peer, f"{solver} from {name}",
+                    (theirs, ours[0]["seconds"]), "recorded/papers-mgno.json",
+                    known[name]["seconds"], _short(known[name]["device"]),
+                    f"the network on {ours[0]['network']}",
+                )  # fmt: skip
 
 
 def _cpu(data: dict[str, Any]) -> tuple[str, str]:

@@ -22,6 +22,7 @@ PAGE, PICTURE = "when-learning-pays.md", "when-learning-pays.svg"
 _NOISE = 1.2
 _SOCKETS = {
     "direction": "Direction: a trained network as the preconditioner",
+    "start": "Start: a predicted field to begin with",
     "subspace": "Subspace: a deflation space carried along the sequence",
     "parameter": "Parameter: omega learned along the sequence",
     "choice": "Choice: which method, learned along the sequence",
@@ -164,8 +165,8 @@ def _trained(rows: list[Comparison]) -> list[str]:
     return ["## What training cost", _grid(
         ["network", "parameters", "training", "on", "repaid"], cells), _words("""
         From the cards beside the weights. Times of `poisson2d` and `mgno-poisson2d` beside
-        geometric multigrid, which is faster than both, stand on [a page](mgno.md) and in no file;
-        of the start socket, a surrogate as `x0`, no file has times yet.""")]  # fmt: skip
+        geometric multigrid, which is faster than both, stand on [a page](mgno.md) and in no
+        file.""")]  # fmt: skip
 
 
 def _nothing_learned(docs: Path) -> list[str]:

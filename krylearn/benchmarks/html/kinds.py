@@ -366,6 +366,69 @@ def read_relax(data: dict[str, Any]) -> Reading:
     return reading
 
 
+def read_mgno(data: dict[str, Any]) -> Reading:
+    """Read multigrid neural operators."""
+    reading = Reading("paper", "Multigrid neural operators (He, Liu and Xu, ICLR 2024)",
+                      data["machine"])  # fmt: skip
+    errors, elsewhere, speeds, starts, cycles, rivals = [], [], [], [], [], []
+    norms = ("l2", "h1", "frequency")
+    for part, found in data["parts"].items():
+        kind, _, name = part.partition("/")
+        if kind == "errors":
+            errors += [[name, what, found["samples"], *(row[norm] for norm in norms)]
+                       for what, row in (("predicted", found),
+                                         ("solved on its grid", found["coarse_grid"]))]  # fmt: skip
+        elif kind == "transfer":
+            elsewhere += [[name, row["what"], *(row[norm] for norm in norms)] for row in found]
+        elif kind == "speed":
+            speeds += [[name, row["what"], row["a_second"], row["l2"]] for row in found]
+        elif kind == "start":
+            for row in found:
+                done = row["converged"] == row["samples"]
+                starts.append([name, row["solver"], row["start"], row["residual"],
+                               row["iterations"], row["seconds"],
+                               f"{row['converged']} of {row['samples']}"])  # fmt: skip
+                reading.solved(name, f"{row['solver']} from {row['start']}",
+                               row["seconds"] if done else None)  # fmt: skip
+        elif kind == "cycle":
+            for row in found:
+                both = row["setup_seconds"] + row["solve_seconds"]
+                cycles.append([row["family"], row["side"], row["M"], row["iterations"],
+                               row["setup_seconds"], row["solve_seconds"],
+                               row.get("apply_seconds")])  # fmt: skip
+                reading.solved(f"{row['family']}, {row['side']}^2", f"cg, M {row['M']}",
+                               both if row["converged"] else None)  # fmt: skip
+        elif kind == "rivals":
+            trained = [row for row in found["rows"] if "error" not in row]
+            rivals += [[row["network"], row["parameters"], *(row[norm] for norm in norms),
+                        row["seconds"], row["prediction_seconds"]] for row in trained]  # fmt: skip
+            lines = [Line(row["network"], [point["epoch"] for point in row["curve"]],
+                          [point["l2"] for point in row["curve"]]) for row in trained]  # fmt: skip
+            reading.curves.append(Curves("Rivals: L2 error in validation", lines, "epoch",
+                                         "relative L2 error", log_y=True))  # fmt: skip
+    three = [("L2", "residual"), ("H1", "residual"), ("by frequencies", "residual")]
+    reading.tables += [table for table in (
+        Table("Errors on samples held out", [("model", "text"), ("field", "text"),
+                                             ("samples", "count"), *three], errors),
+        Table("On other grids and contrasts", [("model", "text"), ("what", "text"), *three],
+              elsewhere),
+        Table("Fields a second", [("model", "text"), ("what", "text"), ("a second", "figure"),
+                                  ("L2 error", "residual")], speeds),
+        Table("Starts, to 1e-8", [
+            ("model", "text"), ("solver", "text"), ("from", "text"),
+            ("first residual over b", "residual"), ("iterations", "figure"),
+            ("seconds", "seconds"), ("converged", "text")], starts),
+        Table("The linear cycle, CG to 1e-8", [
+            ("family", "text"), ("points an axis", "count"), ("M", "text"),
+            ("iterations", "count"), ("set-up, s", "seconds"), ("solve, s", "seconds"),
+            ("one application, s", "seconds")], cycles),
+        Table("Networks of equal size, data and epochs", [
+            ("network", "text"), ("parameters", "count"), *three, ("training, s", "seconds"),
+            ("one prediction, s", "seconds")], rivals),
+    ) if table.rows]  # fmt: skip
+    return reading
+
+
 def read_paper(data: dict[str, Any]) -> Reading:
     """Read a paper that has no reader of its own: its tables as they are."""
     reading = Reading("paper", f"Paper: {data['paper']}", data.get("machine") or {})
@@ -386,4 +449,4 @@ def read_paper(data: dict[str, Any]) -> Reading:
     return reading
 
 
-PAPERS = {"dcdm": read_dcdm, "skr": read_skr, "relax": read_relax}
+PAPERS = {"dcdm": read_dcdm, "mgno": read_mgno, "skr": read_skr, "relax": read_relax}

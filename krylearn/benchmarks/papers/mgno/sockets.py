@@ -47,7 +47,8 @@ def start(name: str, count: int, bank: int, say: Callable) -> list[dict[str, Any
             iterations, seconds, first, converged = map(list, zip(*records[1:]))
             rows.append({"solver": solver, "start": which, "iterations": np.mean(iterations),
                          "seconds": statistics.median(seconds), "residual": np.mean(first),
-                         "converged": int(sum(converged)), "samples": count})  # fmt: skip
+                         "converged": int(sum(converged)), "samples": count,
+                         "network": samples.device().upper()})  # fmt: skip
             say(f"{rows[-1]}")
     return rows
 
