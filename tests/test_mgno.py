@@ -117,6 +117,30 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, 
         Trainer(config).run(tmp_path / "cut", **quiet)
 
 
+def test_half_precision_learns_and_passes_over_what_overflows(data, tmp_path, monkeypatch):
+    def trainer(precision):
+        config = Config.read(data / "small.toml")
+        config.precision = precision
+        return Trainer(config)
+
+    half, single = trainer("fp16"), trainer("fp32")
+    losses = np.array([[t.train_epoch() for _ in range(3)] for t in (half, single)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=5e-3)
+    # Another way of the optimiser in a checkpoint is not taken over.
+    single.config.precision = "fp16"
+    single.save(tmp_path / "checkpoint.pt")
+    half.load(tmp_path / "checkpoint.pt")
+    assert all(group["fused"] for group in half.optimiser.param_groups)
+    held = [p.clone() for p in half.model.parameters()]
+    with monkeypatch.context() as patch:
+        patch.setattr("krylearn.learned.training.LOSS_SCALE", float("inf"))
+        half.train_epoch()
+    assert all(torch.equal(p, q) for p, q in zip(held, half.model.parameters()))
+    half.train_epoch()
+    assert all(torch.isfinite(p).all() for p in half.model.parameters())
+    assert not all(torch.equal(p, q) for p, q in zip(held, half.model.parameters()))
+
+
 def test_outputs_are_scaled_at_each_point_or_over_all(data, tmp_path):
     u = load_fields(data / "darcy.npz", 0, 24)[1]
     config = Config.read(data / "small.toml")
