@@ -47,7 +47,7 @@ def test_rows_are_the_figures_of_the_files(rows):
 
 def test_the_classical_side_is_the_fastest_and_has_nothing_learned(rows):
     learned = re.compile(r"dcd|poisson3d|paper64|recycled|Recycled|GCRODR\(|tsallis|Tsallis|ChebCB"
-                         r"|bandit|AutoSolver")  # fmt: skip
+                         r"|bandit|AutoSolver|from darcy-|from multiscale")  # fmt: skip
     for row in rows:
         assert learned.search(row.learned) and not learned.search(row.classical), row
         assert all(0 < seconds < 1e4 for seconds in row.seconds)

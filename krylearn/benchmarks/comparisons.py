@@ -141,23 +141,18 @@ def starts(docs: Path) -> Iterator[Comparison]:
         kind, _, name = part.partition("/")
         if kind != "start" or name not in known:
             continue
-        solvers: dict[str, list[dict]] = defaultdict(list)
-        for row in rows:
-            if row["converged"] == row["samples"]:
-                solvers[row["solver"]].append(row)
-        for solver, found in solvers.items():
-            ours = [row for row in found if row["start"] == "model"]
-            others = [(f"{solver} from {row['start']}", row["seconds"]) for row in found
-                      if row["start"] != "model"]  # fmt: skip
-            if ours and others:
-                peer, theirs = _fastest(others)
-                yield Comparison(
-                    "start", *_cpu(data), name, "one system a matrix",
-                    math.prod(known[name]["grid"]), 1e-8, peer, f"{solver} from {name}",
-                    (theirs, ours[0]["seconds"]), "recorded/papers-mgno.json",
-                    known[name]["seconds"], _short(known[name]["device"]),
-                    f"the network on {ours[0]['network']}",
-                )  # fmt: skip
+        solved = [row for row in rows if row["converged"] == row["samples"]]
+        ours = [row for row in solved if row["start"] == "model"]
+        others = [(f"{row['solver']} from {row['start']}", row["seconds"]) for row in solved
+                  if row["start"] != "model"]  # fmt: skip
+        for row in ours if others else ():
+            peer, theirs = _fastest(others)
+            yield Comparison(
+                "start", *_cpu(data), name, f"network on {row['network']}",
+                math.prod(known[name]["grid"]), 1e-8, peer, f"{row['solver']} from {name}",
+                (theirs, row["seconds"]), "recorded/papers-mgno.json", known[name]["seconds"],
+                _short(known[name]["device"]),
+            )  # fmt: skip
 
 
 def _cpu(data: dict[str, Any]) -> tuple[str, str]:
