@@ -115,11 +115,12 @@ def compare(side: int, train: int, epochs: int, width: int, say: Callable) -> di
                             model=settings())  # fmt: skip
             try:
                 trainer = Trainer(config, samples.device(), network)
-            except ImportError as error:
+                trainer.captured = network is not FNO  # theirs does what graphs refuse
+                card = trainer.run(Path(folder) / name, say=lambda line: None)
+            except (ImportError, RuntimeError) as error:
                 found.append({"network": name, "error": str(error)})
+                say(f"{name}: {error}")
                 continue
-            trainer.captured = network is not FNO  # theirs does what graphs refuse
-            card = trainer.run(Path(folder) / name, say=lambda line: None)
             assert card is not None
             found.append({"network": name, "parameters": count(trainer.model),
                           "l2": card["l2"], "h1": card["h1"], "frequency": card["frequency"],
