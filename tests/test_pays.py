@@ -56,7 +56,7 @@ def test_the_classical_side_is_the_fastest_and_has_nothing_learned(rows):
                 (row.device, row.family, row.setting, row.unknowns, row.rtol) ==
                 (other.device, other.family, other.setting, other.unknowns, other.rtol)]
         assert min(row.seconds[0] for row in same) <= other.seconds[0]
-    assert {row.socket for row in rows} == set(pays._SOCKETS)
+    assert {row.socket for row in rows} <= set(pays._SOCKETS)
 
 
 def test_losses_and_wins_are_counted_and_shown(rows):
