@@ -138,8 +138,8 @@ class Trainer:
         self.rate = torch.tensor(config.rate, device=self.device)
         # One kernel for all weights, which knows how to pass over gradients that overflowed.
         real = not any(p.is_complex() for p in self.model.parameters())
-        self._ways: dict[str, Any] = {"capturable": cuda,
-                                      "fused": real and (cuda or config.precision == "fp16")}  # fmt: skip
+        fused = real and (cuda or config.precision == "fp16")
+        self._ways: dict[str, Any] = {"capturable": cuda, "fused": fused}
         self.optimiser: Any = torch.optim.Adam(self.model.parameters(), lr=self.rate,
                                                weight_decay=config.decay, **self._ways)  # fmt: skip
         self.per_epoch, self.steps = per_epoch, config.epochs * per_epoch
