@@ -2,9 +2,9 @@
 A neural operator against the exact solution
 ============================================
 
-An MgNO predicts the pressure from the permeability (He, Liu and Xu, ICLR 2024). The shipped weights
-are a preview whose training was cut short; here they stand beside the exact solution of a field
-that they have not seen, and give a starting guess.
+An MgNO predicts the pressure from the permeability (He, Liu and Xu, ICLR 2024). Here the
+shipped weights stand beside the exact solution of a field that they have not seen, and give a
+starting guess.
 """
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ import numpy as np
 import krylearn as kl
 
 plt.style.use("tableau-colorblind10")
-model = kl.surrogate("darcy-smooth-preview")
+model = kl.surrogate("darcy-smooth")
 print(model)
 
 # %%
