@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 import krylearn as kl
 from krylearn.grid import Grid, GridOperator
+from krylearn.solvers.multigrid import cycle as cycles
 from krylearn.solvers.multigrid.axis import Axis, coarsen
 from krylearn.solvers.multigrid.levels import pointwise
 
@@ -113,6 +114,28 @@ def test_joined_cells_make_a_definite_cycle(shape, sides):
         c = 10.0 ** np.random.default_rng(1).integers(-2, 3, shape)
         for A in (GridOperator.diffusion(grid), GridOperator.diffusion(grid, c)):
             require_spd(kl.GeometricMultigrid(A, transfer="constant"))
+            if len(shape) == 3:
+                require_spd(kl.GeometricMultigrid(A, "AMLI", pre=2, post=2, transfer="constant"))
+
+
+def test_two_visits_are_two_richardson_steps():
+    low, high = 0.3, 1.5
+    first, second = cycles.chebyshev_weights(low, high)
+    x = np.linspace(low, high, 9)
+    t = (low + high - 2 * x) / (high - low)
+    top = (low + high) / (high - low)
+    wanted = (2 * t**2 - 1) / (2 * top**2 - 1)
+    assert np.allclose((1 - first * x) * (1 - second * x), wanted)
+
+
+def test_in_space_hard_cases_run_on_joined_cells():
+    P = kl.problems.diffusion((24, 24, 24), contrast=1e6, seed=1)
+    M = kl.multigrid(P.A)
+    assert (M.cycle, M.transfer, M.working) == ("AMLI", "constant", np.dtype("d"))
+    # In single precision weak links vanish beside the others.
+    assert kl.multigrid(kl.problems.diffusion((24, 24, 24), seed=1).A).working == np.dtype("f")
+    assert kl.multigrid(P.A, smoother="jacobi").cycle == "V"
+    assert kl.multigrid(P.A, precision="single").working == np.dtype("f")
 
 
 def test_joined_cells_stand_jumps():
@@ -140,7 +163,7 @@ def test_v_cycle_is_symmetric_positive_definite(shape, sides, centering):
 
 
 @pytest.mark.parametrize("options", [
-    {"cycle": "W"}, {"pre": 2, "post": 2}, {"smoother": "jacobi"},
+    {"cycle": "W"}, {"cycle": "AMLI"}, {"pre": 2, "post": 2}, {"smoother": "jacobi"},
     {"smoother": "chebyshev", "pre": 3, "post": 3}, {"smoother": "line"}, {},
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["variable", "mask", "periodic", "hermitian"])
@@ -332,6 +355,7 @@ def test_pickle_update_and_print(constant):
 @pytest.mark.parametrize("options, message", [
     ({"cycle": "U"}, "cycle"), ({"smoother": "sor"}, "smoother"), ({"pre": -1}, "pre"),
     ({"pre": 0, "post": 0}, "positive"), ({"precision": "half"}, "precision"),
+    ({"cycle": "AMLI", "smoother": "jacobi"}, "AMLI"),
 ])  # fmt: skip
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -382,7 +406,7 @@ def test_multigrid_chooses_and_says_why(problem, kind, why):
     assert pickle.loads(pickle.dumps(M)).choice == M.choice
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (128, 128)])
+@pytest.mark.parametrize("shape", [(64, 64), (128, 128), (32, 32, 32), (64, 64, 64)])
 def test_hard_cases_take_few_iterations(shape):
     for most, options in (
         (15, dict(kind="walls")), (20, dict(contrast=1e4)), (20, dict(contrast=1e6)),

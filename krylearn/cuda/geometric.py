@@ -64,7 +64,8 @@ class CudaGeometricMultigrid(CudaOperator):
             listed = cycles.steps("V", count - first, cycles.red_black(1, boxes))
             listed = [(entry[0], entry[1] + first, *entry[2:]) for entry in listed]
         else:
-            listed = M._listed()
+            # The polynomial of AMLI has no twin here: one visit a level instead of two.
+            listed = M._listed("V" if M.cycle == "AMLI" else "")
         self._schedule(listed)
         self._f: Any = None
 

@@ -46,7 +46,7 @@ from krylearn.kernels.multigrid_window import DOWN, SOLVE, UP, down, solve_coars
 from krylearn.kernels.parallel import jit
 
 # Steps; those of fused cycles have numbers of their own.
-START, RELAX, RESTRICT, PROLONG, CLEAR, RESIDUAL, UPDATE, LINES = 0, 1, 2, 3, 5, 6, 7, 10
+START, RELAX, RESTRICT, PROLONG, CLEAR, RESIDUAL, UPDATE, LINES, BLEND = 0, 1, 2, 3, 5, 6, 7, 10, 11
 
 
 # -- steps over whole levels -------------------------------------------------------------------
@@ -152,6 +152,18 @@ def _update(lo, hi, alpha, beta, geo, t, d, u):
 
 
 @jit
+def _blend(lo, hi, alpha, beta, geo, t, u):
+    """Do ``t = u = alpha u + beta t``."""
+    size = geo[1] * geo[2]
+    a, b = t.real.dtype.type(alpha), t.real.dtype.type(beta)
+    for i in range(np.uint64(lo) * size, np.uint64(hi) * size):
+        v = a * u[i]
+        if b != 0:
+            v += b * t[i]
+        t[i] = u[i] = v
+
+
+@jit
 def step(lo, hi, op, colour, box, alpha, beta, geo, fp, ip, coef, f, u, t, d, coarse_f, coarse_u):
     """Do planes [lo, hi) of one step; coarse planes where it restricts, or batches of lines."""
     out, scratch = np.empty(geo[2], u.dtype), np.empty(geo[2], fp.dtype)
@@ -172,6 +184,8 @@ def step(lo, hi, op, colour, box, alpha, beta, geo, fp, ip, coef, f, u, t, d, co
         _update(lo, hi, alpha, beta, geo, t, d, u)
     elif op == LINES:
         zebra(lo, hi, box, colour, geo, coef, f, u)
+    elif op == BLEND:
+        _blend(lo, hi, alpha, beta, geo, t, u)
 
 
 @jit
@@ -195,13 +209,13 @@ def run(steps, factors, geos, places, fp, ip, coef, f, u, t, d, dense):
         if op == LINES:
             planes = np.int64(batches(box, geo))
         if op == DOWN:
-            down(0, planes, 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high], d[first:])
+            down(np.int64(0), planes, 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high], d[first:])
         elif op == UP:
-            up(0, planes, 1.0, 1.0, geo, fp, ip, coefficients, f[first:last], t[low:high],
+            up(np.int64(0), planes, 1.0, 1.0, geo, fp, ip, coefficients, f[first:last], t[low:high],
                t[first:last], d[:0], d[first:])  # fmt: skip
         else:
             step(
-                0, planes, op, colour, box, factors[s, 0], factors[s, 1], geo, fp, ip, coefficients,
+                np.int64(0), planes, op, colour, box, factors[s, 0], factors[s, 1], geo, fp, ip, coefficients,
                 f[first:last], u[first:last], t[first:last], d[first:last], f[low:high],
                 u[low:high],
             )  # fmt: skip

@@ -433,7 +433,8 @@ def run(steps, geos, places, fp, ip, coef, f, t, d, dense):
         if op == SOLVE:
             solve_coarsest(geo[18], dense, f[first:last], t[first:last])
         elif op == DOWN:
-            down(0, np.int64(geo[8]), 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high], d)
+            down(np.int64(0), np.int64(geo[8]), 1.0, geo, fp, ip, coefficients, f[first:last],
+                 f[low:high], d)  # fmt: skip
         else:
-            up(0, np.int64(geo[0]), 1.0, 1.0, geo, fp, ip, coefficients, f[first:last],
+            up(np.int64(0), np.int64(geo[0]), 1.0, 1.0, geo, fp, ip, coefficients, f[first:last],
                t[low:high], t[first:last], d[:0], d)  # fmt: skip

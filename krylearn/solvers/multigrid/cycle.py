@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.kernels.multigrid import (
+    BLEND,
     CLEAR,
     DOWN,
     LINES,
@@ -23,7 +24,10 @@ from krylearn.kernels.multigrid import (
 
 Step = tuple[int, int, int, int, float, float]
 # How often a level calls the next coarser one, and as what.
-CYCLES = {"V": ("V",), "W": ("W", "W"), "F": ("F", "V")}
+CYCLES = {"V": ("V",), "W": ("W", "W"), "F": ("F", "V"), "AMLI": ("AMLI", "AMLI")}
+# Where AMLI takes the eigenvalues of a coarse operator to lie, preconditioned by one visit. Above
+# one, since joined cells correct too much.
+BETWEEN = (0.3, 1.5)
 
 
 def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[Step]]
@@ -32,7 +36,8 @@ def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[
 
     Parameters
     ----------
-    cycle : {'V', 'W', 'F', 'FMG'}
+    cycle : {'V', 'W', 'F', 'AMLI', 'FMG'}
+        'AMLI' visits each coarse level twice, as two steps of Chebyshev's iteration.
     levels : int
     smooth : callable
         ``smooth(level, before, from_zero)`` yields the steps of a smoother before or after the
@@ -41,6 +46,8 @@ def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[
     References
     ----------
     Trottenberg, Oosterlee and Schueller (2001), Multigrid, sections 2.4 and 2.6.
+    Axelsson and Vassilevski (1990), Algebraic multilevel preconditioning methods II, SIAM J.
+    Numer. Anal. 27, 1569-1590 (AMLI: a polynomial of two visits).
     """
     if cycle == "FMG":
         return list(_full(levels, smooth))
@@ -71,6 +78,9 @@ def _cycle(cycle: str, level: int, levels: int, smooth: Any, from_zero: bool) ->
         yield from _cycle(kind, level + 1, levels, smooth, visit == 0)
         if level + 2 == levels:  # solved exactly: again would bring nothing
             break
+        if kind == "AMLI":
+            weight = chebyshev_weights(*BETWEEN)[visit]
+            yield _step(BLEND, level + 1, alpha=weight, beta=1 - weight if visit else 0.0)
     yield _step(PROLONG, level)
     yield from smooth(level, False, False)
 
@@ -152,6 +162,17 @@ def chebyshev_factors(degree: int, low: float, high: float) -> list[tuple[float,
         rho, previous = 1 / (2 * sigma - rho), rho
         factors.append((2 * rho / delta, rho * previous))
     return factors
+
+
+def chebyshev_weights(low: float, high: float) -> tuple[float, float]:
+    """Return the weights of two Richardson steps that suit eigenvalues between the bounds.
+
+    References
+    ----------
+    Saad (2003), Iterative Methods for Sparse Linear Systems, section 12.3.
+    """
+    centre, radius = (high + low) / 2, (high - low) / 2 * 0.5**0.5
+    return 1 / (centre + radius), 1 / (centre - radius)
 
 
 def as_arrays(listed: list[Step]) -> tuple[np.ndarray, np.ndarray]:

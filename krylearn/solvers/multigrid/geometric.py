@@ -40,8 +40,9 @@ class GeometricMultigrid(Preconditioner):
     A : {GridOperator, sparse array, ndarray}
         Hermitian, positive definite or semidefinite; of any size, sides and mask. A matrix must
         couple nearest neighbours on a grid in C order.
-    cycle : {'V', 'W', 'F', 'FMG'}
-        The last is full multigrid, one V-cycle a level.
+    cycle : {'V', 'W', 'F', 'AMLI', 'FMG'}
+        AMLI visits coarse levels twice as W does, as two steps of Chebyshev's iteration: for joined
+        cells. The last is full multigrid, one V-cycle a level.
     smoother : {'red_black', 'chebyshev', 'jacobi', 'line'}
         Gauss-Seidel in red-black order, the Chebyshev polynomial in the Jacobi-scaled operator,
         damped Jacobi, or zebra relaxation of whole lines along each axis in turn. That one is for
@@ -62,7 +63,7 @@ class GeometricMultigrid(Preconditioner):
     Attributes
     ----------
     symmetric, positive_definite : bool
-        True for V and W with ``pre == post``.
+        True for V, W and AMLI with ``pre == post``.
     setup_seconds : float
         What making it, or its last update, cost.
 
@@ -86,6 +87,8 @@ class GeometricMultigrid(Preconditioner):
     Khalil and Wesseling (1992), Vertex-centered and cell-centered multigrid for interface problems,
     J. Comput. Phys. 98, 1-10; Kwak (1999), V-cycle multigrid for cell-centered finite differences,
     SIAM J. Sci. Comput. 21, 552-564 (constant transfer, coarse links halved).
+    Axelsson and Vassilevski (1990), Algebraic multilevel preconditioning methods II, SIAM J.
+    Numer. Anal. 27, 1569-1590 (AMLI).
     McAdams, Sifakis and Teran (2010), A parallel multigrid Poisson solver for fluids simulation on
     large grids, on voxel domains.
 
@@ -105,13 +108,15 @@ class GeometricMultigrid(Preconditioner):
                  precision="auto", transfer="linear"):  # fmt: skip
         started = time.perf_counter()
         if cycle not in (*cycles.CYCLES, "FMG"):
-            raise ValueError(f"cycle must be 'V', 'W', 'F' or 'FMG', not {cycle!r}")
+            raise ValueError(f"cycle must be 'V', 'W', 'F', 'AMLI' or 'FMG', not {cycle!r}")
         if smoother not in SMOOTHERS:
             raise ValueError(f"smoother must be one of {', '.join(SMOOTHERS)}, not {smoother!r}")
         if precision not in ("auto", "single", "double"):
             raise ValueError(f"precision must be 'auto', 'single' or 'double', not {precision!r}")
         if transfer not in ("linear", "constant"):
             raise ValueError(f"transfer must be 'linear' or 'constant', not {transfer!r}")
+        if cycle == "AMLI" and smoother not in ("red_black", "line"):  # which keep no residuals
+            raise ValueError(f"AMLI takes red_black or line, not {smoother}; use cycle='W'")
         for name, count in (("pre", pre), ("post", post)):
             if count != int(count) or count < 0:
                 raise ValueError(f"{name} must be an integer >= 0, not {count!r}")
@@ -127,7 +132,7 @@ class GeometricMultigrid(Preconditioner):
             precision == "auto" and A.shape[0] >= SINGLE and not exact
         )
         self.working = low if single else self.dtype
-        self.symmetric = self.pre == self.post and cycle in ("V", "W")
+        self.symmetric = self.pre == self.post and cycle in ("V", "W", "AMLI")
         self.positive_definite = True if self.symmetric else None
         self._work = Workspace()
         self._build(A)
@@ -205,7 +210,7 @@ class GeometricMultigrid(Preconditioner):
         """Whether it is V(1, 1) with red-black sweeps, whose halves may be fused."""
         return (self.cycle, self.smoother, self.pre, self.post) == ("V", "red_black", 1, 1)
 
-    def _listed(self) -> list:
+    def _listed(self, cycle: str = "") -> list:
         count = len(self._hierarchy.shapes)
         smoothers = [self._smoother(sweeps) for sweeps in (self.pre, self.post)]
 
@@ -214,7 +219,7 @@ class GeometricMultigrid(Preconditioner):
             if sweeps or from_zero:
                 yield from smoothers[0 if before else 1](level, before, from_zero)
 
-        return cycles.steps(self.cycle, count, smooth)
+        return cycles.steps(cycle or self.cycle, count, smooth)
 
     def _smoother(self, sweeps: int) -> Any:
         h = self._hierarchy

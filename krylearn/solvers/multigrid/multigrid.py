@@ -30,6 +30,9 @@ RARE = 1e-4
 JUMPS = "coefficients jump from point to point"
 WALLS = "thin walls cross the grid"
 THIN = 0.1
+# Links that differ more than this want a cycle on joined cells in double precision: in single the
+# weak ones vanish beside the others.
+WIDE = 1e5
 
 
 def multigrid(A, B=None, *, coarsening="auto", **options):
@@ -44,8 +47,8 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
         'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
         thin walls cross it or it is not Hermitian: then the classical coarsening. In space jumps
-        and walls are left to a lattice of joined cells (``transfer="constant"``), which takes more
-        iterations than the classical coarsening, and less time. For a matrix, and with `B`, it is
+        and walls are left to a lattice of joined cells (``transfer="constant"``), on which AMLI takes
+        about as many iterations as the classical coarsening, and less time. For a matrix, and with `B`, it is
         'algebraic': what `algebraic_multigrid` chooses.
     **options
         Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
@@ -81,13 +84,17 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     if in_petsc(A):
         A = _from_petsc(A)
     if lies_on_cuda(A) and hasattr(A, "to"):  # set up where it is, used where A is
-        return multigrid(A.to("cpu"), B, coarsening=coarsening, **options).to("cuda")
+        A = A.to("cpu")
+        if coarsening == "auto" and _suited(A, B)[0] == "joined":  # fused halves, fewest kernels
+            options = {"transfer": "constant", **options}
+        return multigrid(A, B, coarsening=coarsening, **options).to("cuda")
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
         if coarsening == "joined":
             coarsening = "geometric"
-            options.setdefault("transfer", "constant")
+            given = options.keys() & {"transfer", "cycle", "smoother", "pre", "post"}
+            options = ({"transfer": "constant"} if given else _joined(A)) | options
     if B is not None:
         if coarsening in ("geometric", "classical"):
             raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
@@ -123,6 +130,19 @@ def _suited(A: Any, B: Any) -> tuple[str, str]:
     if why:
         return "classical", why
     return "geometric", "A is an operator on a grid"
+
+
+def _joined(A: Any) -> dict[str, Any]:
+    """Return the options of a cycle on joined cells that takes few iterations."""
+    links = A._stack[1:]
+    weakest = max(np.max(k, where=k < 0, initial=-np.inf) for k in links)
+    wide = any(k.min() < WIDE * weakest for k in links)
+    # Cells on both sides of a wall share a value on coarse levels: more is left to sweeps.
+    sweeps = 2 if A.mask is None else 3
+    return {
+        "transfer": "constant", "cycle": "AMLI", "pre": sweeps, "post": sweeps,
+        "precision": "double" if wide else "auto",
+    }  # fmt: skip
 
 
 def lattice_fails(A: Any) -> str:
