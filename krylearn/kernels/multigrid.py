@@ -209,10 +209,11 @@ def run(steps, factors, geos, places, fp, ip, coef, f, u, t, d, dense):
         if op == LINES:
             planes = np.int64(batches(box, geo))
         if op == DOWN:
-            down(np.int64(0), planes, 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high], d[first:])
+            down(np.int64(0), planes, 1.0, geo, fp, ip, coefficients, f[first:last], f[low:high],
+                 d[first:])  # fmt: skip
         elif op == UP:
-            up(np.int64(0), planes, 1.0, 1.0, geo, fp, ip, coefficients, f[first:last], t[low:high],
-               t[first:last], d[:0], d[first:])  # fmt: skip
+            up(np.int64(0), planes, 1.0, 1.0, geo, fp, ip, coefficients, f[first:last],
+               t[low:high], t[first:last], d[:0], d[first:])  # fmt: skip
         else:
             step(
                 np.int64(0), planes, op, colour, box, factors[s, 0], factors[s, 1], geo, fp, ip, coefficients,

@@ -47,9 +47,9 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
         'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
         thin walls cross it or it is not Hermitian: then the classical coarsening. In space jumps
-        and walls are left to a lattice of joined cells (``transfer="constant"``), on which AMLI takes
-        about as many iterations as the classical coarsening, and less time. For a matrix, and with `B`, it is
-        'algebraic': what `algebraic_multigrid` chooses.
+        and walls are left to AMLI on a lattice of joined cells (``transfer="constant"``), which
+        takes about as many iterations, and less time on large grids. For a matrix, and with `B`,
+        it is 'algebraic': what `algebraic_multigrid` chooses.
     **options
         Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
 
