@@ -216,7 +216,8 @@ def run(steps, factors, geos, places, fp, ip, coef, f, u, t, d, dense):
                t[low:high], t[first:last], d[:0], d[first:])  # fmt: skip
         else:
             step(
-                np.int64(0), planes, op, colour, box, factors[s, 0], factors[s, 1], geo, fp, ip, coefficients,
+                np.int64(0), planes, op, colour, box, factors[s, 0], factors[s, 1], geo, fp, ip,
+                coefficients,
                 f[first:last], u[first:last], t[first:last], d[first:last], f[low:high],
                 u[low:high],
             )  # fmt: skip
