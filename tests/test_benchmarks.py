@@ -399,7 +399,7 @@ def test_ours_on_cuda_stand_beside_every_row(tmp_path):
 def test_rows_on_cuda_under_the_simulator(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text("runs = 1\n[[case]]\nname = 'a'\nproblem = {stencil = [4, 4]}\n"
-                    "methods = ['cg+jacobi', 'cg+ilu0', 'auto']")  # fmt: skip
+                    "methods = ['cg+jacobi', 'cg+ilu0', 'cg+ssor', 'auto']")  # fmt: skip
     code = ("import sys; from krylearn.benchmarks import cases, worker\n"
             "for job in cases.load_suite(sys.argv[1], 'cuda').jobs[1::2]:\n"
             "    row = worker.run_job(job)\n"
@@ -408,8 +408,9 @@ def test_rows_on_cuda_under_the_simulator(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], env=environment, text=True,
                           capture_output=True, timeout=300)  # fmt: skip
     rows = done.stdout.splitlines()
-    assert len(rows) == 3, done.stderr
-    assert rows[0] == rows[2] == "converged converged 9"  # so many eigenvalues differ
+    assert len(rows) == 4, done.stderr
+    assert rows[0] == rows[3] == "converged converged 9"  # so many eigenvalues differ
+    assert rows[2].startswith("converged converged")  # swept by colours
     assert rows[1].startswith("skipped") and "counterpart" in rows[1]
 
 

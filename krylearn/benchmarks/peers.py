@@ -96,7 +96,7 @@ def _ours(problem: Loaded, method: dict[str, Any], rtol: float, maxiter: int) ->
         function, setup, chosen = registry.find("method", method["base"]).load(), 0.0, ""
         if method["precond"]:
             started = _now()
-            M = _make_preconditioner(on_host, method, problem.nullspace)
+            M = _make_preconditioner(on_host, method, problem.nullspace, on_cuda)
             options["M"] = _to_cuda(M) if on_cuda else M
             setup = _now() - started
         started = _now()
@@ -128,11 +128,14 @@ def _held(M: Any) -> int | None:
     return None if M is None else held_bytes(M)
 
 
-def _make_preconditioner(A: Any, method: dict[str, Any], nullspace: Any = None) -> Any:
+def _make_preconditioner(A: Any, method: dict[str, Any], nullspace: Any = None,
+                         on_cuda: bool = False) -> Any:  # fmt: skip
     from krylearn import registry
 
     make = registry.find("preconditioner", method["precond"]).load()
     options = dict(method["precond_options"])
+    if on_cuda and "order" in inspect.signature(make).parameters:  # the only one it has
+        options["order"] = "multicolour"
     if nullspace is not None and "B" in inspect.signature(make).parameters:
         options.setdefault("B", nullspace)
     return make(A, **options)
