@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
-from krylearn.kernels.cuda import simulator
+from krylearn.kernels.cuda import ready, simulator
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 # A simulated thread is a thread of Python: few of them, and sums of more terms each.
@@ -75,14 +75,6 @@ def device(function: Callable) -> Callable:
     return simulator.device(function)
 
 
-def stream() -> Any:
-    """Return torch's current stream, on which a graph may be under capture."""
-    if SIMULATED:
-        return 0
-    torch = sys.modules["torch"]  # which holds the arrays
-    return _stream(torch.cuda.current_stream().cuda_stream)
-
-
 @functools.cache
 def _stream(handle: int) -> Any:
     return cuda.external_stream(handle) if handle else cuda.default_stream()
@@ -90,7 +82,14 @@ def _stream(handle: int) -> Any:
 
 def launch(kernel: Callable, blocks: Any, threads: Any, *args: Any) -> None:
     """Queue a kernel."""
-    kernel[blocks, threads, stream()](*args)  # type: ignore[index]
+    if SIMULATED:
+        kernel[blocks, threads, 0](*args)  # type: ignore[index]
+        return
+    current = sys.modules["torch"].cuda.current_stream()
+    if ready.launch(kernel, blocks, threads, current.cuda_stream, current.device_index, args):
+        return
+    kernel[blocks, threads, _stream(current.cuda_stream)](*args)  # type: ignore[index]
+    ready.learn(kernel, current.device_index, args)
 
 
 def blocks_for(n: int) -> int:
