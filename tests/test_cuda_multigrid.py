@@ -26,6 +26,10 @@ def varied(*shape):
     return 1 + np.arange(float(np.prod(shape))).reshape(shape) % 5
 
 
+def jumping(*shape):
+    return np.where(np.random.default_rng(7).random(shape) < 0.3, 1e3, 1.0)
+
+
 def solid(*shape):
     mask = np.ones(shape, bool)
     mask[tuple(slice(n // 3, n // 3 + 2) for n in shape)] = False
@@ -42,6 +46,10 @@ CYCLES = {
     "1-D": (lambda: diffusion(40), {}, 1),
     "2-D, variable": (lambda: diffusion(9, 19, coefficient=varied(9, 19)), {}, 2),
     "3-D, mask": (lambda: diffusion(4, 5, 6, mask=solid(4, 5, 6)), {}, 1),
+    "3-D, cells joined": (lambda: diffusion(5, 6, 7, coefficient=jumping(5, 6, 7)),
+                          {"transfer": "constant"}, 2),
+    "3-D, cells joined, mask": (lambda: diffusion(4, 5, 6, mask=solid(4, 5, 6)),
+                                {"transfer": "constant"}, 2),
     "aligned anisotropy": (lambda: diffusion(6, 9, coefficient=(1.0, 0.01)), {}, 1),
     "periodic": (lambda: diffusion(7, 6, boundary="periodic", reaction=0.5), {}, 0),
     "singular": (lambda: diffusion(7, 6, boundary="neumann"), {}, 1),
@@ -147,6 +155,8 @@ def test_solve_takes_it():
     for A, expected in (
         (diffusion(7, 6, boundary="periodic", reaction=0.5), "cg+multigrid"),
         (diffusion(9, 12, coefficient=varied(9, 12)), "cg+multigrid"),
+        (diffusion(3, 4, 5, coefficient=jumping(3, 4, 5)), "cg+multigrid"),
+        (diffusion(6, 7, coefficient=jumping(6, 7)), "cg+jacobi"),
     ):
         b = A @ random(np.random.default_rng(4), A.shape[0], "f8")
         x, info = kl.solve(A, b, device="cuda", rtol=1e-6)
