@@ -8,6 +8,7 @@ do is done step by step. Small levels are worked off by one block in one kernel.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from typing import Any
 
@@ -315,6 +316,7 @@ def _cover(n: int, room: int) -> list[tuple]:
     return rows
 
 
+@functools.cache
 def _marches(planes: int, fine: int, tiles: int) -> list[tuple[int, int]]:
     """Cut planes into marches, so that all multiprocessors end about together.
 

@@ -47,7 +47,7 @@ class Separable:
     def strengths(self) -> list[float]:
         """Return how strongly neighbours along each axis are coupled, but for a common factor."""
         return [
-            typical(np.append(k, e)) / float(np.median(axis.width))
+            typical(np.append(k, e)) / _median(axis.width)
             for k, e, axis in zip(self.links, self.ends, self.axes)
         ]  # fmt: skip
 
@@ -186,7 +186,14 @@ def along(matrix: Any, values: np.ndarray, axis: int) -> np.ndarray:
 def typical(values: np.ndarray) -> float:
     """Return the median of the positive values, 0 where there are none."""
     values = values[values > 0]
-    return float(np.median(values)) if len(values) else 0.0
+    return _median(values) if len(values) else 0.0
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median of finite values, in a tenth of the time that NumPy's takes for a few."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    parted = np.partition(values, (low, high))
+    return float((parted[low] + parted[high]) / 2)
 
 
 def _inverse(values: np.ndarray) -> np.ndarray:
