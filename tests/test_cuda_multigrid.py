@@ -49,7 +49,7 @@ CYCLES = {
     "3-D, cells joined": (lambda: diffusion(5, 6, 7, coefficient=jumping(5, 6, 7)),
                           {"transfer": "constant"}, 2),
     "3-D, cells joined, mask": (lambda: diffusion(4, 5, 6, mask=solid(4, 5, 6)),
-                                {"transfer": "constant"}, 2),
+                                {"transfer": "constant"}, 1),
     "aligned anisotropy": (lambda: diffusion(6, 9, coefficient=(1.0, 0.01)), {}, 1),
     "periodic": (lambda: diffusion(7, 6, boundary="periodic", reaction=0.5), {}, 0),
     "singular": (lambda: diffusion(7, 6, boundary="neumann"), {}, 1),
