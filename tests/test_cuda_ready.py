@@ -82,6 +82,7 @@ def test_other_types_devices_and_refusals_are_numbas(queued):
     assert not ready.launch(kernel, 1, 1, 0, 1, (2,))
     assert not ready.launch(kernel, 1, 1, 0, 0, (2.0,))
     assert not ready.launch(kernel, 1, 1, 0, 0, (1j,))
+    assert not ready.launch(kernel, 1, 1, 0, 0, (2**63,))
     assert not ready.launch(Kernel(), 1, 1, 0, 0, (2,))
     queue.status = 201  # no context in this thread
     assert not ready.launch(kernel, 1, 1, 0, 0, (2,))

@@ -39,7 +39,10 @@ def words(value: Any) -> tuple[Any, tuple[int, ...]]:
     """
     kind = type(value)
     if kind in _INTEGERS:
-        return kind, (int(value),)
+        number = int(value)
+        if not -(2**63) <= number < 2**63:  # of another type to Numba
+            raise Unknown(kind.__name__)
+        return kind, (number,)
     if kind in _FORMATS:
         return kind, struct.unpack("<q", struct.pack(_FORMATS[kind], value))
     if kind is tuple:
@@ -100,7 +103,7 @@ def learn(kernel: Any, device: int, args: tuple) -> None:
         return
     try:
         key = (device, *(words(value)[0] for value in args))
-    except (Unknown, OverflowError):
+    except Unknown:
         return
     handles = _handles.setdefault(kernel, {})
     if key in handles:
