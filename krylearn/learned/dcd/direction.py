@@ -12,14 +12,16 @@ import torch
 from krylearn.kernels.vector import norm
 from krylearn.learned import weights
 from krylearn.learned.dcd.cycle import StencilPreconditioner
-from krylearn.learned.dcd.paper import DirectionNet
+from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 from krylearn.learned.dcd.stencils import StencilCycle
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid.structured import as_grid_operator
 
 __all__ = ["DCD", "NetworkPreconditioner"]
 
-FAMILIES: dict[str, Any] = {"paper": DirectionNet, "stencils": StencilCycle}
+FAMILIES: dict[str, Any] = {
+    "paper": DirectionNet, "pyramid": PyramidNet, "stencils": StencilCycle,
+}  # fmt: skip
 # What 'auto' takes on grids of so many axes.
 SUITED = {2: "poisson2d", 3: "poisson3d"}
 

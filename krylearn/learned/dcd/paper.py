@@ -1,4 +1,4 @@
-"""The network of the deep conjugate direction method: from a residual to a search direction."""
+"""Networks of the deep conjugate direction method: from a residual to a search direction."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DirectionNet"]
+__all__ = ["DirectionNet", "PyramidNet"]
 
 _CONV: tuple[Any, ...] = (nn.Conv2d, nn.Conv3d)
 _POOL: tuple[Any, ...] = (F.avg_pool2d, F.avg_pool3d)
+_LINEAR = ("bilinear", "trilinear")
 
 
 class DirectionNet(nn.Module):
@@ -77,6 +78,79 @@ class DirectionNet(nn.Module):
         u = _pairs(self.last, u + F.interpolate(below, scale_factor=2, mode="nearest"))
         kept: Any = (slice(None), *(slice(0, n) for n in shape))
         return self.head(u)[:, 0][kept]
+
+
+class PyramidNet(nn.Module):
+    """The paper's network on as many scales as the grid has: all coarse ones share their weights.
+
+    Parameters
+    ----------
+    fine, last : int
+        Convolutions at full resolution, before and after the coarse scales.
+    coarse : int
+        Convolutions on a coarse scale before those below it, and as many after.
+    width : int
+        Channels.
+    dimension : {2, 3}
+
+    Notes
+    -----
+    `DirectionNet` looks some twenty cells far, and what it sees of a residual of norm one shrinks as
+    grids grow. Here scales go on to grids of four cells. Each looks at the residual in units of
+    its own size there, and adds a direction of its own, interpolated linearly: what is smooth
+    passes through no convolution of a finer scale, whose rounding would drown it.
+    """
+
+    linear = False
+
+    def __init__(self, fine: int = 3, coarse: int = 4, last: int = 2, width: int = 16,
+                 dimension: int = 3) -> None:  # fmt: skip
+        super().__init__()
+        if dimension not in (2, 3):
+            raise ValueError(f"dimension must be 2 or 3, not {dimension!r}")
+        if fine % 2 == 0 or coarse % 2 or last % 2 or min(fine, coarse, last) < 1:
+            raise ValueError(
+                "after the first one convolutions come in pairs: fine must be odd, coarse and last "
+                f"even, not {fine}, {coarse}, {last}"
+            )
+        self.settings = {"fine": fine, "coarse": coarse, "last": last, "width": width,
+                         "dimension": dimension}  # fmt: skip
+        self.dimension = dimension
+        conv = _CONV[dimension - 2]
+
+        def scale(before: int, after: int) -> nn.ModuleDict:
+            counts = {"before": before, "after": after}
+            layers: dict[str, nn.Module] = {
+                name: nn.ModuleList(conv(width, width, 3, padding=1) for _ in range(count))
+                for name, count in counts.items()
+            }
+            return nn.ModuleDict(
+                {"first": conv(1, width, 3, padding=1), **layers, "head": conv(width, 1, 1)}
+            )
+
+        self.finest, self.coarser = scale(fine - 1, last), scale(coarse, coarse)
+
+    def forward(self, r: Tensor) -> Tensor:
+        """Return directions for residuals of any size, both (batch, n, ...)."""
+        return self._scale(self.finest, r[:, None], 0.0)[0][:, 0]
+
+    def _scale(self, layers: Any, r: Tensor, above: Any) -> tuple[Tensor, Tensor]:
+        """Return the direction and the features on a scale and all below it."""
+        size = r.square().mean(tuple(range(1, r.ndim)), keepdim=True).sqrt() + 1e-30
+        u = _pairs(layers["before"], layers["first"](r / size) + above)
+        shape = r.shape[2:]
+        q: Any = 0.0
+        if min(shape) > 4:
+            # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
+            more = [k for n in reversed(shape) for k in (0, n % 2)]
+            pool = _POOL[self.dimension - 2]
+            q, below = self._scale(self.coarser, pool(F.pad(r, more), 2), pool(F.pad(u, more), 2))
+            kept: Any = (slice(None), slice(None), *(slice(0, n) for n in shape))
+            u = u + F.interpolate(below, scale_factor=2, mode="nearest")[kept]
+            # In units of the finer cells the same curvature is a quarter.
+            q = 4 * F.interpolate(q, scale_factor=2, mode=_LINEAR[self.dimension - 2])[kept]
+        u = _pairs(layers["after"], u)
+        return size * layers["head"](u).float() + q, u
 
 
 def _pairs(layers: Any, u: Tensor) -> Tensor:

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from krylearn.learned import training
-from krylearn.learned.dcd.paper import DirectionNet
+from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 from krylearn.learned.dcd.systems import lanczos, obstacles, pressure_operator, ritz_basis
 from krylearn.learned.unrolled import Systems
+
+NETWORKS: dict[str, Any] = {"paper": DirectionNet, "pyramid": PyramidNet}
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Config(training.Settings):
 
     Attributes
     ----------
+    network : {'paper', 'pyramid'}
+        The family: `DirectionNet` or `PyramidNet`.
     stages : list of [shape, share of the epochs]
         Grids that training passes through, coarse ones first; the last one takes the rest.
     matrices : int
@@ -41,6 +45,7 @@ class Config(training.Settings):
 
     name: str = "paper"
     kind: str = "paper"
+    network: str = "paper"
     stages: list[Any] = field(default_factory=lambda: [[[64, 64, 64], 1.0]])
     matrices: int = 1
     vectors: int = 1000
@@ -55,6 +60,8 @@ class Config(training.Settings):
         return Path(__file__).parent / "configs"
 
     def settle(self, beside: Path) -> None:
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}")
         if self.batch % self.matrices:
             raise ValueError(f"batch {self.batch} is no multiple of matrices {self.matrices}")
 
@@ -73,7 +80,7 @@ class Trainer(training.Trainer):
     def __init__(self, config: Config, device: str = "cpu") -> None:
         self.prepare(config)
         dimension = len(config.stages[0][0])
-        model: Any = DirectionNet(**({"dimension": dimension} | config.model))
+        model: Any = NETWORKS[config.network](**({"dimension": dimension} | config.model))
         layout: Any = torch.channels_last if dimension == 2 else torch.channels_last_3d
         super().__init__(config, model.to(memory_format=layout), config.steps, device)
         self._stage = -1
@@ -190,7 +197,7 @@ class Trainer(training.Trainer):
     def report(self) -> dict[str, Any]:
         sizes = ", ".join("x".join(map(str, shape)) for shape, _ in self.config.stages)
         return {
-            "kind": "direction", "family": "paper",
+            "kind": "direction", "family": self.config.network,
             "test": self.reductions(self.config.test, 20, 100),
             "data": f"pressure systems with an open top, {sizes}: {self.config.matrices} masks, "
             f"{self.config.vectors} Lanczos vectors each",
