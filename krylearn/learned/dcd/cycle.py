@@ -16,6 +16,7 @@ from krylearn.kernels import stencil_cycle as kernels
 from krylearn.kernels.multigrid import load, store
 from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
+from krylearn.learned.dcd.account import CYCLE, bound
 from krylearn.learned.dcd.geometry import Geometry, coarsest_inverse, geometries, stack_of
 from krylearn.learned.dcd.stencils import StencilCycle
 from krylearn.operators import Preconditioner
@@ -251,6 +252,7 @@ class StencilPreconditioner(Preconditioner):
     def _build(self, A: Any) -> None:
         started = time.perf_counter()
         self._grid = A.grid.shape
+        self.largest, self.work = bound(A), CYCLE
         stack = stack_of(A)
         # A multiple of A has a multiple of the stencils: near 1, single precision serves.
         self._unit = float(stack[0].real.median())

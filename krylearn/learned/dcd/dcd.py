@@ -8,14 +8,12 @@ import numpy as np
 
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels import vector
+from krylearn.learned.dcd.account import Trust
 from krylearn.operators import matrix_like
 
-# A network is asked no more once it has failed more often than at one in so many steps, nor when
-# the residual has not halved in so many steps.
-FORGIVEN, WINDOW = 4, 8
 
-
-def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, model="auto"):
+def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, model="auto",
+        limit=0.3):  # fmt: skip
     """Solve ``A x = b`` for positive definite A on a grid, in directions that a network proposes.
 
     Each direction is made A-orthogonal to the last two and followed to the minimum along it. It
@@ -32,6 +30,9 @@ def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, mode
         As for `cg`.
     model : str, path, torch.nn.Module or DCD
         As for `krylearn.learned.DCD`; 'auto' chooses by the dimension of the grid.
+    limit : float
+        What the network may lose, as a share of what `cg` would need: it is given up once its
+        passes have cost so much more than they brought. ``inf`` lets it go on whatever it costs.
 
     Returns
     -------
@@ -61,24 +62,27 @@ def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, mode
     """
     from krylearn.learned.dcd.direction import DCD
 
+    if not limit >= 0:
+        raise ValueError(f"limit must be at least 0, not {limit!r}")
     network = model if isinstance(model, DCD) else DCD(model)
     A = matrix_like(A)
     if A.shape[0] != A.shape[1]:
         raise ValueError(f"dcd needs a square matrix, not {A.shape[0]} x {A.shape[1]}; use lsmr")
     M = network.precondition(A) if A.shape[0] > 1 else None
     x, info = solve_with_network(A, b, M, x0, rtol=rtol, atol=atol, maxiter=maxiter,
-                                 callback=callback)  # fmt: skip
+                                 callback=callback, limit=limit)  # fmt: skip
     for record in (info, *info.columns):
         record.setup_seconds = float(getattr(M, "setup_seconds", 0.0))
     return x, info
 
 
-def solve_with_network(A: Any, b: Any, M: Any, x0: Any = None, **settings: Any) -> tuple[Any, Any]:
+def solve_with_network(A: Any, b: Any, M: Any, x0: Any = None, limit: float = 0.3,
+                       **settings: Any) -> tuple[Any, Any]:  # fmt: skip
     """Do what `dcd` does with a preconditioner that a network has made, for one more system."""
-    return solve_with(lambda s: _dcd(s, M), A, b, x0, method="dcd", **settings)
+    return solve_with(lambda s: _dcd(s, M, limit), A, b, x0, method="dcd", **settings)
 
 
-def _dcd(s: Solve, network: Any) -> None:
+def _dcd(s: Solve, network: Any, limit: float) -> None:
     if s.on_cuda:
         from krylearn.learned.dcd import device
 
@@ -88,7 +92,7 @@ def _dcd(s: Solve, network: Any) -> None:
     x = s.x
     # A ring of directions and of A times them; the new one takes the place of the oldest.
     P, Q, pq = on.rows(3), on.rows(3), [1.0, 1.0, 1.0]
-    trust = Trust(s)
+    trust = Trust(s, network, limit)
     if network is None:
         s.extra["dropped"] = "one unknown takes no network"
     while not s.extra["dropped"] and s.unsolved():
@@ -101,9 +105,11 @@ def _dcd(s: Solve, network: Any) -> None:
             pq[place] = _orthogonal(on, p, q, P, Q, pq, past)
             alpha = on.dot(p, r) / pq[place] if pq[place] > 0 else np.nan
             gain = abs(alpha) ** 2 * pq[place]
+            trust.see(on, p, pq[place])
             fails = "" if np.isfinite(gain) else "its direction is of no use"
             if fails or not on.left(alpha, rnorm, r, q) <= rnorm / 2:
                 # What a step along the residual would bring, by one more product with A.
+                trust.spent += 1
                 d, Ad = on.spare
                 on.copy(r, d)
                 curvature = _orthogonal(on, d, Ad, P, Q, pq, past)
@@ -130,27 +136,6 @@ def _orthogonal(on: Any, p: Any, q: Any, P: Any, Q: Any, pq: list, past: list) -
     for k in past:
         on.axpy(-on.dot(Q[k], p) / pq[k], P[k], p)
     return on.product_dot(p, q)
-
-
-class Trust:
-    """Whether a network may go on; what it did stands in ``info``."""
-
-    def __init__(self, s: Solve) -> None:
-        self.s, self.norms, self.failures = s, [float("inf")], 0
-        s.extra.update(network_steps=0, dropped="")
-
-    def judge(self, fails: str, rnorm: float) -> None:
-        """Take note of a step and of the residual after it."""
-        extra = self.s.extra
-        if fails:
-            self.failures += 1
-            if self.failures * FORGIVEN > extra["network_steps"]:
-                extra["dropped"] = fails
-            return
-        extra["network_steps"] += 1
-        self.norms.append(float(rnorm))
-        if len(self.norms) > WINDOW + 1 and not rnorm < self.norms[-1 - WINDOW] / 2:
-            extra["dropped"] = f"the residual has not halved in {WINDOW} steps"
 
 
 class Vectors:
@@ -184,6 +169,9 @@ class Vectors:
 
     def copy(self, x: np.ndarray, y: np.ndarray) -> None:
         y[:] = x
+
+    def square(self, x: np.ndarray) -> float:
+        return self.dot(x, x).real
 
     def product_dot(self, x: np.ndarray, out: np.ndarray) -> float:
         return self.s.matvec_dot(x, out).real

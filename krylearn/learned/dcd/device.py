@@ -15,6 +15,7 @@ from krylearn.cuda.operators import CudaDense, CudaGridOperator, CudaOperator, n
 from krylearn.kernels.cuda import scalars, stencil_cycle, vector
 from krylearn.kernels.cuda.launch import accumulator, blocks_for
 from krylearn.learned.dcd.cycle import SINGLE, tables
+from krylearn.learned.dcd.account import CYCLE, DEVICE_RATE, work_of
 from krylearn.learned.dcd.direction import idle_cells
 from krylearn.learned.dcd.geometry import stack_of
 from krylearn.learned.dcd.stencils import StencilCycle
@@ -97,6 +98,7 @@ class CudaStencilCycle(CudaOperator):
         self._allocate()
         if not arrays.simulated():
             torch.cuda.synchronize()
+        self.largest, self.work = 2 * float(stack[0].max()), CYCLE
         self.setup_seconds = time.perf_counter() - started
 
     def _allocate(self) -> None:
@@ -152,6 +154,8 @@ class CudaNetwork(CudaOperator):
         if model.dimension == 3 and not arrays.simulated():
             self._model = self._model.to(memory_format=torch.channels_last_3d)
         idle = idle_cells(A.wrapped)
+        self.largest = 2 * float(_stack(A)[0].max())
+        self.work = work_of(model, DEVICE_RATE)
         self._idle = None if idle is None else torch.from_numpy(idle).to(self._place)
         self.setup_seconds = time.perf_counter() - started
 
@@ -194,6 +198,9 @@ class Vectors:
 
     def dot(self, x: Any, y: Any) -> float:
         return float(shared(x) @ shared(y))
+
+    def square(self, x: Any) -> float:
+        return self.dot(x, x)
 
     def axpy(self, alpha: float, x: Any, y: Any) -> None:
         values = shared(y)

@@ -11,6 +11,7 @@ import torch
 
 from krylearn.kernels.vector import norm
 from krylearn.learned import weights
+from krylearn.learned.dcd.account import HOST_RATE, bound, work_of
 from krylearn.learned.dcd.cycle import StencilPreconditioner
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 from krylearn.learned.dcd.stencils import StencilCycle
@@ -154,6 +155,7 @@ class NetworkPreconditioner(Preconditioner):
         super().__init__(A.shape, A.dtype)
         self.model, self.grid = model, A.grid
         self.idle = idle_cells(A)
+        self.largest, self.work = bound(A), work_of(model, HOST_RATE)
         self.setup_seconds = time.perf_counter() - started
 
     def update(self, A: Any) -> NetworkPreconditioner:
@@ -162,7 +164,7 @@ class NetworkPreconditioner(Preconditioner):
         if A.grid.shape != self.grid.shape:
             raise ValueError(f"update needs an operator on a grid of shape {self.grid.shape}, not "
                              f"{A.grid.shape}; make a new one")  # fmt: skip
-        self.idle = idle_cells(A)
+        self.idle, self.largest = idle_cells(A), bound(A)
         return self
 
     def apply(self, r: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -67,6 +67,13 @@ class DirectionNet(nn.Module):
         self.fine, self.coarse, self.last = layers(fine - 1), layers(coarse), layers(last)
         self.head = conv(width, 1, 1)
 
+    @property
+    def multiplications(self) -> float:
+        """Multiplications a cell."""
+        coarse = sum(p.numel() for p in self.coarse.parameters())
+        every = sum(p.numel() for p in self.parameters())
+        return every - coarse * (1 - 0.5**self.dimension)
+
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of norm one, both (batch, n, ...)."""
         # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
@@ -129,6 +136,14 @@ class PyramidNet(nn.Module):
             )
 
         self.finest, self.coarser = scale(fine - 1, last), scale(coarse, coarse)
+
+    @property
+    def multiplications(self) -> float:
+        """Multiplications a cell."""
+        fine, coarse = (
+            sum(p.numel() for p in scale.parameters()) for scale in (self.finest, self.coarser)
+        )
+        return fine + coarse / (2**self.dimension - 1)
 
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of any size, both (batch, n, ...)."""

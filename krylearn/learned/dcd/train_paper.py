@@ -3,7 +3,8 @@
 Right-hand sides are combinations of Ritz vectors, the loss is what a step leaves of the residual.
 Besides fresh right-hand sides the network sees what its own iteration makes of them: every sample
 is a run that takes one step of the actual iteration (A-orthogonal to two directions before, exact
-line search) at each training step, for up to `follow` steps.
+line search) at each training step, for up to `follow` steps. Or the loss is how fast several steps
+of it reduce the residual, gradients passing through them (`unroll`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from krylearn.learned import training
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 from krylearn.learned.dcd.systems import lanczos, obstacles, pressure_operator, ritz_basis
-from krylearn.learned.unrolled import Systems
+from krylearn.learned.unrolled import Systems, mean_rate, norms_along
 
 NETWORKS: dict[str, Any] = {"paper": DirectionNet, "pyramid": PyramidNet}
 
@@ -39,6 +40,8 @@ class Config(training.Settings):
         Lanczos vectors of each matrix.
     follow : int
         Most steps of the iteration that a sample takes; 1 is the paper's training.
+    unroll : int
+        Steps that gradients pass through; where it is above 1, samples do not go on.
     valid, test : list of shapes
         Grids of the systems, with obstacles not trained on, that are watched, and looked at once.
     """
@@ -50,6 +53,7 @@ class Config(training.Settings):
     matrices: int = 1
     vectors: int = 1000
     follow: int = 1
+    unroll: int = 1
     steps: int = 500
     model: dict[str, Any] = field(default_factory=dict)
     valid: list[Any] = field(default_factory=list)
@@ -148,10 +152,19 @@ class Trainer(training.Trainer):
         with self.autocast():
             return self.model(r).float()
 
+    def _direction(self, r: torch.Tensor) -> torch.Tensor:
+        return self.predict(r / self.systems.norm(r).clamp_min(1e-30))
+
     def loss(self) -> torch.Tensor:
-        """Return the mean of ``|r - alpha A p|^2 / |r|^2``; the samples take that step."""
+        """Return the mean of ``|r - alpha A p|^2 / |r|^2``; the samples take that step.
+
+        Where gradients pass through several steps: the mean logarithm of what a step leaves.
+        """
         with torch.no_grad():
             fresh = ((self.z @ self._Y) @ self._V).reshape(self.r.shape)
+        if self.config.unroll > 1:
+            return mean_rate(norms_along(self.systems, self._direction, fresh, self.config.unroll))
+        with torch.no_grad():
             new = self.age <= 0
             r = torch.where(new, fresh, self.r)
             r = r / self.systems.norm(r).clamp_min(1e-30)
@@ -166,6 +179,8 @@ class Trainer(training.Trainer):
         return self.systems.dot(left, left).mean()
 
     def go_on(self) -> None:
+        if self.config.unroll > 1:
+            return
         *direction, left = self._new
         for older, newer in zip(self.past[1], self.past[0]):
             older.copy_(newer)

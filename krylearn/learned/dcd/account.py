@@ -1,0 +1,100 @@
+"""The account of a network: whether it may go on, by what it costs and what it brings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from krylearn.interface import Solve
+
+# A network is asked no more once it has failed more often than at one in so many steps, nor when
+# the residual has not halved in so many steps.
+FORGIVEN, WINDOW = 4, 8
+# What a step with a network costs beside its pass, in steps of conjugate gradients.
+BESIDE = 4.0
+# What a pass costs, in the same steps: that of a stencil cycle, and the multiplications a cell of a
+# network for which there is time in one step, on the host and on the device.
+CYCLE = 7.0
+HOST_RATE, DEVICE_RATE = 53.0, 1500.0
+
+
+def work_of(model: Any, rate: float) -> float:
+    """Return what a pass of a network costs, in steps of conjugate gradients."""
+    given = getattr(model, "multiplications", None)
+    each = sum(p.numel() for p in model.parameters()) if given is None else given
+    return max(1.0, each / rate)
+
+
+def bound(A: Any) -> float:
+    """Return a bound on the eigenvalues of a matrix that is diagonally dominant."""
+    return 2 * float(np.abs(A.diagonal()).max())
+
+
+class Trust:
+    """Whether a network may go on; what it did stands in ``info``.
+
+    Parameters
+    ----------
+    s : Solve
+    network : Preconditioner
+        ``network.work`` is what a pass costs, in steps of conjugate gradients, and
+        ``network.largest`` a bound on the eigenvalues of A.
+    limit : float
+        What it may lose, as a share of what conjugate gradients would need.
+
+    Notes
+    -----
+    The account holds nothing but counts, so that a solve takes the same steps every time. Conjugate
+    gradients would need about ``sqrt(kappa) / 2 * log(2 / eps)`` steps in all. Directions tell of kappa: no
+    Rayleigh quotient lies below the smallest eigenvalue, so that the smallest one seen makes it too
+    small, never too large. A pass is paid for by the share of the way, in the logarithm of the
+    residual, that the iteration went; the lead is what it is ahead of conjugate gradients.
+
+    References
+    ----------
+    Saad (2003), Iterative Methods for Sparse Linear Systems, (6.128).
+    """
+
+    def __init__(self, s: Solve, network: Any, limit: float) -> None:
+        self.s, self.norms, self.failures = s, [float("inf")], 0
+        s.extra.update(network_steps=0, dropped="")
+        self.limit, self.work = limit, float(getattr(network, "work", 1.0))
+        self.largest = float(getattr(network, "largest", 0.0))
+        # The first pass is free: without it nothing is known of the network.
+        self.spent, self.best, self.smallest = -self.work, 0.0, float("inf")
+
+    def see(self, on: Any, p: Any, curvature: float) -> None:
+        """Take note of a direction that the network proposed, before the step along it."""
+        self.spent += self.work + BESIDE
+        square = on.square(p)
+        if 0 < curvature < float("inf") and square > 0:
+            self.smallest = min(self.smallest, curvature / square)
+
+    def judge(self, fails: str, rnorm: float) -> None:
+        """Take note of a step and of the residual after it."""
+        extra = self.s.extra
+        if fails:
+            self.failures += 1
+            if self.failures * FORGIVEN > extra["network_steps"]:
+                extra["dropped"] = fails
+        else:
+            extra["network_steps"] += 1
+            self.norms.append(float(rnorm))
+            if len(self.norms) > WINDOW + 1 and not rnorm < self.norms[-1 - WINDOW] / 2:
+                extra["dropped"] = f"the residual has not halved in {WINDOW} steps"
+        if not extra["dropped"] and self._loses(rnorm):
+            extra["dropped"] = "it costs more than conjugate gradients would"
+
+    def _loses(self, rnorm: float) -> bool:
+        first, goal = self.s.residuals[0], self.s.tolerance
+        if not (rnorm > goal > 0 and first > goal):
+            return False
+        way = math.log(first / goal)
+        share = max(0.0, math.log(first / rnorm) / way)
+        kappa = max(1.0, self.largest / self.smallest)
+        needed = math.sqrt(kappa) / 2 * (way + math.log(2))
+        lead = share * needed - self.spent
+        self.best = max(self.best, lead)
+        return lead < self.best - self.limit * needed
