@@ -11,9 +11,9 @@ import krylearn as kl
 torch = pytest.importorskip("torch")
 
 from krylearn.learned import weights  # noqa: E402
-from krylearn.learned.dcd import train_paper, train_stencils  # noqa: E402
+from krylearn.learned.dcd import account, train_paper, train_stencils  # noqa: E402
 from krylearn.learned.dcd.cycle import StencilPreconditioner  # noqa: E402
-from krylearn.learned.dcd.paper import DirectionNet  # noqa: E402
+from krylearn.learned.dcd.paper import DirectionNet, PyramidNet  # noqa: E402
 from krylearn.learned.dcd.stencils import StencilCycle  # noqa: E402
 from krylearn.learned.dcd.systems import (  # noqa: E402
     lanczos,
@@ -45,6 +45,16 @@ def random_cycle(dimension, tied=True, seed=1):
 
 
 # -- networks --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimension, shape", [(2, (37, 20)), (3, (18, 13, 9))])
+def test_the_pyramid_takes_any_size_and_residuals_of_any_size(dimension, shape):
+    torch.manual_seed(0)
+    net = PyramidNet(dimension=dimension, width=6)
+    r = torch.randn(2, *shape)
+    with torch.no_grad():
+        q = net(r)
+        assert q.shape == r.shape and torch.allclose(net(1e-3 * r), 1e-3 * q, atol=1e-5)
 
 
 @pytest.mark.parametrize("counts, parameters", [((5, 6, 4), 97_457), ((7, 10, 6), 152_881)])
@@ -231,6 +241,46 @@ def test_the_wrong_problem_costs_little_or_gains(make):
         assert info.iterations <= 1.1 * plain.iterations + 10
 
 
+class Late(torch.nn.Module):
+    """The good cycle for some passes; then a smoother, which keeps its place and gets nowhere."""
+
+    linear, dimension = False, 2
+
+    def __init__(self, A, after, work):
+        super().__init__()
+        self.M, self.left, self.multiplications = DCD("poisson2d").precondition(A), after, work
+
+    def forward(self, r):
+        self.left -= 1
+        if self.left < 0:
+            return r + 0.5 * sum(r.roll(k, axis) for k in (1, -1) for axis in (1, 2))
+        z = self.M.matvec(r.numpy().ravel().astype(float))
+        return torch.from_numpy(z.astype(np.float32)).reshape(r.shape)
+
+
+@pytest.mark.parametrize("work", [8, 30, 300])
+@pytest.mark.parametrize("after", [0, 3, 6])
+def test_a_network_that_stalls_late_loses_no_more_than_its_limit(work, after):
+    P = next(kl.problems.smoke((96, 96), open_top=True, seed=5))
+    _, plain = kl.cg(P.A, P.b, rtol=1e-8)
+    x, info = kl.dcd(P.A, P.b, rtol=1e-8, model=Late(P.A, after, work * account.HOST_RATE))
+    require_honest(P.A.tocsr(), P.b, x, info, 1e-8)
+    assert info == 0 and info.dropped
+    # In steps of conjugate gradients, beside one pass.
+    cost = info.matvecs + (info.precond_applies - 1) * (work + account.BESIDE - 1)
+    assert cost <= 1.3 * plain.iterations
+    _, free = kl.dcd(P.A, P.b, rtol=1e-8, model=Late(P.A, after, work * account.HOST_RATE),
+                     limit=np.inf)  # fmt: skip
+    assert free == 0 and "costs" not in free.dropped
+
+
+def test_a_limit_is_no_negative_number():
+    A, b = pressure((20, 20))
+    for limit in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="limit must be at least 0"):
+            kl.dcd(A, b, limit=limit)
+
+
 def test_an_indefinite_matrix_is_reported():
     grid = kl.Grid((20, 20))
     A = kl.GridOperator.diffusion(grid) + kl.GridOperator(grid, -600.0, [0.0, 0.0])
@@ -321,7 +371,7 @@ def test_the_experiments(tmp_path, monkeypatch, capsys):
     results = run_paper(Console(), "dcdm", tmp_path / "dcdm.json")
     rows = {(r["method"], r["rtol"]): r for r in results["parts"]["host 12"]}
     assert len(rows) == 8 and all(r["converged"] for r in rows.values())
-    assert 2 * rows["dcd poisson3d", 1e-6]["iterations"] < rows["cg", 1e-6]["iterations"]
+    assert 2 * rows["cg, M = poisson3d", 1e-6]["iterations"] < rows["cg", 1e-6]["iterations"]
     trained = {row["name"] for row in results["parts"]["training"]}
     assert {"poisson2d", "poisson3d", "paper64"} <= trained
 

@@ -47,10 +47,12 @@ class Trust:
     Notes
     -----
     The account holds nothing but counts, so that a solve takes the same steps every time. Conjugate
-    gradients would need about ``sqrt(kappa) / 2 * log(2 / eps)`` steps in all. Directions tell of kappa: no
-    Rayleigh quotient lies below the smallest eigenvalue, so that the smallest one seen makes it too
-    small, never too large. A pass is paid for by the share of the way, in the logarithm of the
-    residual, that the iteration went; the lead is what it is ahead of conjugate gradients.
+    gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, and about half as many where
+    eigenvalues are spread as those of grids are. Directions tell of kappa: no Rayleigh quotient
+    lies below the smallest eigenvalue, so that the smallest one seen makes it too small, never too
+    large. A network that would arrive for twice its limit at its mean pace so far may go on until that is
+    spent. What passes have won is not set against what they cost: a residual may be small and
+    conjugate gradients from there on no shorter.
 
     References
     ----------
@@ -63,7 +65,7 @@ class Trust:
         self.limit, self.work = limit, float(getattr(network, "work", 1.0))
         self.largest = float(getattr(network, "largest", 0.0))
         # The first pass is free: without it nothing is known of the network.
-        self.spent, self.best, self.smallest = -self.work, 0.0, float("inf")
+        self.spent, self.smallest = -self.work, float("inf")
 
     def see(self, on: Any, p: Any, curvature: float) -> None:
         """Take note of a direction that the network proposed, before the step along it."""
@@ -85,16 +87,18 @@ class Trust:
             if len(self.norms) > WINDOW + 1 and not rnorm < self.norms[-1 - WINDOW] / 2:
                 extra["dropped"] = f"the residual has not halved in {WINDOW} steps"
         if not extra["dropped"] and self._loses(rnorm):
-            extra["dropped"] = "it costs more than conjugate gradients would"
+            extra["dropped"] = "it costs too much beside conjugate gradients"
 
     def _loses(self, rnorm: float) -> bool:
         first, goal = self.s.residuals[0], self.s.tolerance
         if not (rnorm > goal > 0 and first > goal):
             return False
-        way = math.log(first / goal)
-        share = max(0.0, math.log(first / rnorm) / way)
         kappa = max(1.0, self.largest / self.smallest)
-        needed = math.sqrt(kappa) / 2 * (way + math.log(2))
-        lead = share * needed - self.spent
-        self.best = max(self.best, lead)
-        return lead < self.best - self.limit * needed
+        needed = math.sqrt(kappa) / 4 * math.log(2 * first / goal)
+        each = self.work + BESIDE
+        if self.spent + each <= self.limit * needed:
+            return False
+        # Twice as much is allowed where that would do at the mean pace so far.
+        pace = math.log(first / rnorm) / max(1, self.s.extra["network_steps"])
+        left = math.log(rnorm / goal) / pace if pace > 0 else math.inf
+        return self.spent + left * each > 2 * self.limit * needed
