@@ -248,7 +248,8 @@ class Late(torch.nn.Module):
 
     def __init__(self, A, after, work):
         super().__init__()
-        self.M, self.left, self.multiplications = DCD("poisson2d").precondition(A), after, work
+        self.M = kl.learned.DCD("poisson2d").precondition(A)
+        self.left, self.multiplications = after, work
 
     def forward(self, r):
         self.left -= 1

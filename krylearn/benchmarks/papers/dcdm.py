@@ -106,7 +106,7 @@ def entrants(A: Any, b: Any, device: str) -> dict[str, tuple[Callable, Callable]
         if name in known and (device != "cpu" or n <= PAPER_ON_HOST):
             # Whatever it costs; and as `dcd` does by itself.
             found[f"dcd {name}"] = dcd(name, limit=np.inf)
-            found[f"dcd {name}, limited"] = dcd(name)
+            found[f"dcd, limited, {name}"] = dcd(name)
     return found
 
 

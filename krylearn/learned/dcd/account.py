@@ -47,8 +47,8 @@ class Trust:
     Notes
     -----
     The account holds nothing but counts, so that a solve takes the same steps every time. Conjugate
-    gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, and about half as many where
-    eigenvalues are spread as those of grids are. Directions tell of kappa: no Rayleigh quotient
+    gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, fewer where eigenvalues are
+    spread as those of grids are: two thirds of that is reckoned. Directions tell of kappa: no Rayleigh quotient
     lies below the smallest eigenvalue, so that the smallest one seen makes it too small, never too
     large. A network that would arrive for twice its limit at its mean pace so far may go on until that is
     spent. What passes have won is not set against what they cost: a residual may be small and
@@ -94,7 +94,7 @@ class Trust:
         if not (rnorm > goal > 0 and first > goal):
             return False
         kappa = max(1.0, self.largest / self.smallest)
-        needed = math.sqrt(kappa) / 4 * math.log(2 * first / goal)
+        needed = math.sqrt(kappa) / 3 * math.log(2 * first / goal)
         each = self.work + BESIDE
         if self.spent + each <= self.limit * needed:
             return False
