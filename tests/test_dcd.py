@@ -275,6 +275,17 @@ def test_a_network_that_stalls_late_loses_no_more_than_its_limit(work, after):
     assert free == 0 and "costs" not in free.dropped
 
 
+def test_a_solve_that_is_stopped_where_a_network_would_be_dropped_tells_the_true_residual():
+    A, b = pressure((40, 40))
+
+    def stop(x):
+        raise StopIteration
+
+    x, info = kl.dcd(A, b, rtol=1e-8, model=BAD["zero"](), callback=stop)
+    require_honest(A.tocsr(), b, x, info, 1e-8)
+    assert info.iterations == 1 and not info.dropped
+
+
 def test_a_limit_is_no_negative_number():
     A, b = pressure((20, 20))
     for limit in (-1.0, float("nan")):
@@ -308,11 +319,15 @@ def test_lanczos_vectors_are_orthonormal_and_ritz_values_those_of_the_matrix():
     assert np.allclose(np.sort(np.linalg.norm(Y, axis=1)), [1.0] * 30 + [9.0] * 30, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["paper", "stencils"])
+@pytest.mark.parametrize("family", ["paper", "pyramid", "stencils"])
 def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(family, tmp_path):
     if family == "paper":
         module, more = train_paper, dict(
             stages=[[[8, 8], 0.5], [[12, 12], 0.5]], vectors=40, matrices=2, follow=3, batch=4,
+            model=dict(fine=1, coarse=2, last=2, width=4))  # fmt: skip
+    elif family == "pyramid":
+        module, more = train_paper, dict(
+            network="pyramid", stages=[[[12, 12], 1.0]], vectors=40, matrices=2, unroll=3, batch=4,
             model=dict(fine=1, coarse=2, last=2, width=4))  # fmt: skip
     else:
         module, more = train_stencils, dict(

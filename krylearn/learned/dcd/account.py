@@ -46,13 +46,13 @@ class Trust:
 
     Notes
     -----
-    The account holds nothing but counts, so that a solve takes the same steps every time. Conjugate
-    gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, fewer where eigenvalues are
-    spread as those of grids are: two thirds of that is reckoned. Directions tell of kappa: no Rayleigh quotient
-    lies below the smallest eigenvalue, so that the smallest one seen makes it too small, never too
-    large. A network that would arrive for twice its limit at its mean pace so far may go on until that is
-    spent. What passes have won is not set against what they cost: a residual may be small and
-    conjugate gradients from there on no shorter.
+    The account holds nothing but counts, so that a solve takes the same steps every time.
+    Conjugate gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, fewer where
+    eigenvalues are spread as those of grids are: two thirds of that is reckoned. Directions tell
+    of kappa: no Rayleigh quotient lies below the smallest eigenvalue, so that the smallest one
+    seen makes it too small, never too large. A network that would arrive for twice its limit at
+    its mean pace so far may go on until that is spent. What passes have won is not set against
+    what they cost: a residual may be small and conjugate gradients from there on no shorter.
 
     References
     ----------
@@ -88,6 +88,8 @@ class Trust:
                 extra["dropped"] = f"the residual has not halved in {WINDOW} steps"
         if not extra["dropped"] and self._loses(rnorm):
             extra["dropped"] = "it costs too much beside conjugate gradients"
+        if self.s.reason is not None:
+            extra["dropped"] = ""  # the solve ends here, and not for the network's sake
 
     def _loses(self, rnorm: float) -> bool:
         first, goal = self.s.residuals[0], self.s.tolerance

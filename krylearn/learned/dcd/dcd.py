@@ -31,8 +31,8 @@ def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, mode
     model : str, path, torch.nn.Module or DCD
         As for `krylearn.learned.DCD`; 'auto' chooses by the dimension of the grid.
     limit : float
-        What the network may lose, as a share of what `cg` would need: it is given up once its
-        passes have cost so much more than they brought. ``inf`` lets it go on whatever it costs.
+        What the network may cost, as a share of what `cg` would need in all; twice as much where
+        it would arrive for that. It is given up then. ``inf`` lets it go on whatever it costs.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def _dcd(s: Solve, network: Any, limit: float) -> None:
     while not s.extra["dropped"] and s.unsolved():
         r, rnorm = s.r, s.rnorm
         kept = place = 0
-        while s.running(rnorm) and not s.extra["dropped"]:
+        while not s.extra["dropped"] and s.running(rnorm):
             p, q = P[place], Q[place]
             past = [k for k in range(kept) if k != place]
             on.propose(r, p)

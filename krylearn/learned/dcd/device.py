@@ -14,8 +14,8 @@ from krylearn.cuda.arrays import empty, shared, upload, zeros
 from krylearn.cuda.operators import CudaDense, CudaGridOperator, CudaOperator, never_stops
 from krylearn.kernels.cuda import scalars, stencil_cycle, vector
 from krylearn.kernels.cuda.launch import accumulator, blocks_for
-from krylearn.learned.dcd.cycle import SINGLE, tables
 from krylearn.learned.dcd.account import CYCLE, DEVICE_RATE, work_of
+from krylearn.learned.dcd.cycle import SINGLE, tables
 from krylearn.learned.dcd.direction import idle_cells
 from krylearn.learned.dcd.geometry import stack_of
 from krylearn.learned.dcd.stencils import StencilCycle

@@ -102,8 +102,8 @@ class PyramidNet(nn.Module):
 
     Notes
     -----
-    `DirectionNet` looks some twenty cells far, and what it sees of a residual of norm one shrinks as
-    grids grow. Here scales go on to grids of four cells. Each looks at the residual in units of
+    `DirectionNet` looks some twenty cells far, and what it sees of a residual of norm one shrinks
+    as grids grow. Here scales go on to grids of four cells. Each looks at the residual in units of
     its own size there, and adds a direction of its own, interpolated linearly: what is smooth
     passes through no convolution of a finer scale, whose rounding would drown it.
     """
