@@ -207,6 +207,7 @@ def test_the_file_is_strict_json_with_machine_facts(results):
     assert {"started", "title", "cases", "targets", "startup", "kernels"} <= set(data)
     facts = data["machine"]
     assert facts["triad_1_thread"] > 1e8 and facts["triad_all_threads"] > 1e8
+    assert facts["matrix_flops"] > 1e8
     assert facts["threads"] >= 1 and facts["cpu"] and facts["memory_bytes"] > 1e8
     assert facts["versions"]["numpy"] == np.__version__
     common = {"case", "method", "fingerprint", "rtol", "family", "status"}
@@ -650,7 +651,12 @@ def test_kernels_move_what_they_must():
     assert rows["dot"]["bytes"] == 2 * 8 * n and rows["grid apply"]["bytes"] == 2 * 8 * n
     assert rows["csr apply"]["bytes"] == 12 * nonzeros + 4 * (n + 1) + 16 * n
     assert rows["ic0, natural"]["bytes"] == 12 * (nonzeros - n) + 40 * n
+    assert rows["dot"]["flops"] == 2 * n and rows["csr apply"]["flops"] == 2 * nonzeros
+    # Either way takes the matrix's half twice and divides by the diagonal, or multiplies.
+    assert rows["ssor, natural"]["flops"] == 2 * rows["gauss_seidel, natural"]["flops"]
+    assert rows["ssor, natural"]["flops"] == 2 * nonzeros
     for found in rows.values():
+        assert 0 < found["flops"] < found["bytes"]
         assert found["bytes_per_second"] * found["seconds"] == pytest.approx(found["bytes"])
 
 

@@ -511,3 +511,5 @@ def test_what_holds_on_ranks(on_ranks):
         assert found["tall 1.0"][0] == FAILED
         if ranks > 1:
             assert found["threads"] == 1
+            assert "krylearn.petsc.FCG" in found["dcd refuses"]
+            assert "kl.petsc.pc" in found["ic0 refuses"]

@@ -20,7 +20,7 @@ from krylearn.cli import app
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDED = [*sorted((DOCS / "recorded").glob("*.json")), DOCS / "papers/dcdm.json"]
 MACHINE = {"cpu": "a processor", "threads": 2, "triad_all_threads": 1e10, "triad_1_thread": 1e10,
-           "versions": {"numpy": "2", "cupy": None}}  # fmt: skip
+           "matrix_flops": 1e11, "versions": {"numpy": "2", "cupy": None}}  # fmt: skip
 
 
 def _row(case, method, seconds=1.0, status="converged", **more):
@@ -40,7 +40,10 @@ CURVE = {"steps": [0, 1, 2], "residuals": [1.0, 1e-4, 1e-9]}
 SMALL = _suite(
     [_row("8", "cg", 2.0, curve=CURVE), _row("8", "slow", 30.0), _row("16", "cg", 9.0, unknowns=40),
      _row("16", "slow", 4.0), _row("16", "<b>odd</b>", 1.0, "not converged", reason="stalled")],
-    kernels=[{"kernel": "dot", "bytes": 8e6, "seconds": 1e-3, "bytes_per_second": 8e9},
+    kernels=[{"kernel": "dot", "bytes": 8e6, "flops": 1e6, "seconds": 1e-3,
+              "bytes_per_second": 8e9},
+             {"kernel": "csr apply", "bytes": 8e6, "flops": 2e6, "seconds": 1e-3,
+              "bytes_per_second": 8e9},
              {"kernel": "axpy", "bytes": 8e6, "seconds": 1e-3, "bytes_per_second": 12e9}],
 )  # fmt: skip
 
@@ -112,6 +115,33 @@ def test_a_run_of_a_suite_has_its_convergence_curves(tmp_path):
     read = reading.read(reading.load(tmp_path / "tiny.json"))
     assert [line.label for line in read.curves[0].lines] == ["cg", "scipy.cg"]
     assert read.curves[0].lines[0].y[-1] <= 1e-5
+
+
+def test_kernels_stand_below_the_roofs_of_memory_and_flops():
+    (roof,) = reading.read(SMALL).rooflines
+    assert roof.points == {"vectors": [(0.125, 1e9)], "CSR products": [(0.25, 2e9)]}
+    text = page.page(reading.read(SMALL), "s.json")
+    assert "they meet at 10 flops a byte" in text and "100 GFLOP/s" in text
+    kernels = [{k: v for k, v in row.items() if k != "flops"} for row in SMALL["kernels"]]
+    bare = page.page(reading.read({**SMALL, "kernels": kernels}), "s.json")
+    assert "roof of memory alone" in bare and "flops a byte" not in bare
+    machine = {k: v for k, v in MACHINE.items() if k != "matrix_flops"}
+    assert "not in the file" in page.page(reading.read({**SMALL, "machine": machine}), "s.json")
+
+
+def test_a_history_is_added_to_rows_whose_times_stay(tmp_path):
+    suite, out = tmp_path / "tiny.toml", tmp_path / "tiny.json"
+    text = ('title = "Tiny"\nhistory = false\n[[case]]\nname = "a"\n'
+            'problem = { family = "poisson", shape = [30, 30], seed = 1 }\n'
+            'methods = ["cg", "scipy.spsolve"]\n')  # fmt: skip
+    suite.write_text(text)
+    before = run_suite(load_suite(str(suite)), out)["rows"]
+    suite.write_text(text.replace("false", "true"))
+    after = run_suite(load_suite(str(suite)), out, resume=True)["rows"]
+    assert [row.pop("curve") for row in before] == [None, None]
+    curve, none = (row.pop("curve") for row in after)
+    assert before == after and len(curve["steps"]) <= 60 and none == {}
+    assert curve["residuals"][-1] <= 1e-8
 
 
 @pytest.mark.parametrize("data", [

@@ -267,4 +267,5 @@ def _check(base: str, precond: str | None) -> None:
 
 def fingerprint(job: dict[str, Any]) -> str:
     """Return a short hash of everything that makes a row comparable."""
-    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
+    plain = job | {"history": False}  # of no matter to times
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -47,6 +47,12 @@ def triad(threads: int | None = None, megabytes: int = 128, runs: int = 5) -> fl
     return 24 * n / best
 
 
+def matrix_flops(n: int = 1024, runs: int = 5) -> float:
+    """Measure a product of dense matrices: flops a second, the roof over what computes most."""
+    a = np.ones((n, n))
+    return 2 * n**3 / min(_timed(np.matmul, a, a) for _ in range(runs))
+
+
 def _timed(function: Any, *args: Any) -> float:
     started = time.perf_counter()
     function(*args)
@@ -147,7 +153,8 @@ def machine_facts(bandwidth: bool = True) -> dict[str, Any]:
     Parameters
     ----------
     bandwidth : bool
-        Whether to measure the triad, on one thread and on all (about a second).
+        Whether to measure the triad, on one thread and on all, and a dense product (about a
+        second).
     """
     threads = get_num_threads()
     affinity = getattr(os, "sched_getaffinity", None)
@@ -161,8 +168,10 @@ def machine_facts(bandwidth: bool = True) -> dict[str, Any]:
         "versions": versions(),
         "triad_1_thread": None,
         "triad_all_threads": None,
+        "matrix_flops": None,
     }
     if bandwidth:
         facts["triad_1_thread"] = triad(1)
         facts["triad_all_threads"] = triad(threads) if threads > 1 else facts["triad_1_thread"]
+        facts["matrix_flops"] = matrix_flops()
     return facts

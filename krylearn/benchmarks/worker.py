@@ -17,7 +17,7 @@ from krylearn.benchmarks.peers import Absent, Outcome, find_runner, observe_scip
 from krylearn.benchmarks.systems import Loaded, load_problem, load_problems
 
 # Points of a convergence curve that a file keeps.
-POINTS = 300
+POINTS = 60
 # Unknowns up to which the matrix of a grid operator is made to check the residual.
 LARGE = 4_000_000
 

@@ -114,6 +114,11 @@ class PetscMatrix:
         self.held_columns = max(1, int(matrix.getLocalSize()[1]))
         self.dtype = np.dtype(petsc().ScalarType)
 
+    @property
+    def over_ranks(self) -> bool:
+        """Whether no rank has all of it."""
+        return self.matrix.getComm().getSize() > 1
+
     def matvec(self, x: Any) -> Any:
         """Raise TypeError: methods reach the parts through `solve_petsc`."""
         raise TypeError("the parts of a PETSc matrix lie on several ranks")

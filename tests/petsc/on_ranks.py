@@ -45,6 +45,12 @@ try:
     kl.cg(A, b, M="ilu0")
 except ValueError as refusal:
     found["refusal"] = str(refusal)
+if comm.getSize() > 1:
+    for name, call in (("dcd", kl.dcd), ("ic0", lambda A, b: kl.IC0(A))):
+        try:
+            call(A, b)
+        except TypeError as refusal:
+            found[f"{name} refuses"] = str(refusal)
 
 # Preconditioners under PETSc's methods, methods under its preconditioners.
 for outer, inner in (("python", "multigrid"), ("python", "ssor"), ("bjacobi", "ic0"),

@@ -11,6 +11,8 @@ from krylearn.benchmarks.html.reading import Curves, Reading, Roofline, Table
 from krylearn.benchmarks.html.svg import Bar, Line
 from krylearn.benchmarks.targets import target_rows, total
 
+_KERNELS = {"csr": "CSR products", "diagonals": "products by diagonals", "grid": "grid products",
+            "gauss_seidel": "sweeps", "ssor": "sweeps", "ic0": "sweeps", "ilu0": "sweeps"}
 _SIZE = re.compile(r",? \d+((?: x \d+)+|\^\d)")
 
 
@@ -116,7 +118,18 @@ def _cpu_roofline(kernels: list[dict[str, Any]], facts: dict[str, Any]) -> Roofl
         "Kernels of the CPU", [_kernel(row["kernel"], row["bytes_per_second"], rate)
                                for row in kernels], rate,
         "the STREAM triad, which fetches what it overwrites without counting that: kernels that "
-        "work in place may reach 133 %")  # fmt: skip
+        "work in place may reach 133 %", _intensities(kernels), facts.get("matrix_flops"))  # fmt: skip
+
+
+def _intensities(kernels: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Return flops a byte and flops a second, by kind of kernel, where flops are known."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in kernels:
+        if row.get("flops"):
+            name = row["kernel"].split(",")[0].split(" ")[0]
+            kind = _KERNELS.get(name, "vectors")
+            found[kind].append((row["flops"] / row["bytes"], row["flops"] / row["seconds"]))
+    return {kind: sorted(points) for kind, points in found.items()}
 
 
 def _kernel(name: str, speed: float, rate: float) -> Bar:
@@ -129,8 +142,9 @@ def read_kernels(data: dict[str, Any]) -> Reading:
     reading = Reading("kernels", f"Kernels on a cube of {data['side']}³ points", data["machine"])
     reading.rooflines.append(_cpu_roofline(data["kernels"], data["machine"]))
     reading.tables.append(Table("Kernels", [
-        ("kernel", "text"), ("bytes to move", "bytes"), ("seconds", "seconds"), ("speed", "rate"),
-    ], [[r["kernel"], r["bytes"], r["seconds"], r["bytes_per_second"]]
+        ("kernel", "text"), ("bytes to move", "bytes"), ("flops", "count"), ("seconds", "seconds"),
+        ("speed", "rate"),
+    ], [[r["kernel"], r["bytes"], r.get("flops"), r["seconds"], r["bytes_per_second"]]
         for r in data["kernels"]]))  # fmt: skip
     return reading
 

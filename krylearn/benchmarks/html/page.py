@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from krylearn.benchmarks.html import svg
-from krylearn.benchmarks.html.reading import Curves, Reading, Table, load, read
+from krylearn.benchmarks.html.reading import Curves, Reading, Roofline, Table, load, read
 from krylearn.benchmarks.plot import performance_ratios
 from krylearn.benchmarks.report import seconds, size
 
@@ -199,7 +199,30 @@ def _rooflines(reading: Reading) -> str:
                                f"{bar.label} {bar.value:.0f} %" for bar in rows))  # fmt: skip
         figures.append(_figure(roof.title, picture, {}, {}, f"The roof is {roof.what}. Bytes are "
                                "the least that a kernel must move."))  # fmt: skip
+        if roof.points:
+            figures.append(_intensity(roof))
     return _plots(figures)
+
+
+def _intensity(roof: Roofline) -> str:
+    """Return kernels by flops a byte and flops a second, under the roofs of memory and flops."""
+    found = [a for points in roof.points.values() for a, _ in points]
+    ridge = roof.flops / roof.rate if roof.flops else 1.0
+    left, right = min(found) / 2, max(4 * max(found), 4 * ridge)
+    top = min(ridge, right) if roof.flops else right
+    lines = [svg.Line("memory", [left, top], [left * roof.rate, top * roof.rate], marked=False)]
+    if roof.flops:
+        lines.append(svg.Line("flops", [ridge, right], [roof.flops] * 2, marked=False))
+    lines += [svg.Line(kind, *zip(*points), joined=False) for kind, points in roof.points.items()]
+    look = svg.looks(line.label for line in lines)
+    picture = svg.plot(lines, svg.Axis("flops a byte", True), svg.Axis("flops a second", True),
+                       look, name=f"{roof.title}: flops a second against flops a byte")  # fmt: skip
+    words = f"The slope is {roof.what.split(',')[0]}"
+    words += (f", the level numpy's product of dense matrices, {roof.flops / 1e9:,.4g} GFLOP/s; "
+              f"they meet at {ridge:.3g} flops a byte." if roof.flops else
+              "; the most flops of the machine are not in the file.")  # fmt: skip
+    return _figure(f"{roof.title}: roofline", picture, {line.label: line.label for line in lines},
+                   look, words + " What lies left of that is bound by memory.")
 
 
 def _sizes(reading: Reading, look: dict) -> str:
@@ -220,7 +243,8 @@ def _sizes(reading: Reading, look: dict) -> str:
 def _machine(facts: dict[str, Any]) -> str:
     units = {"memory_bytes": ("memory", size), "triad_1_thread": ("triad, one thread", _rate),
              "triad_all_threads": ("triad, all threads", _rate),
-             "copy_bytes_per_second": ("copy on the device", _rate)}  # fmt: skip
+             "copy_bytes_per_second": ("copy on the device", _rate),
+             "matrix_flops": ("dense product, all threads", lambda v: f"{v / 1e9:,.4g} GFLOP/s")}  # fmt: skip
     found: dict[str, Any] = {}
     for key, value in facts.items():
         if isinstance(value, dict):

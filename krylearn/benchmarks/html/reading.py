@@ -44,12 +44,18 @@ class Curves:
 
 @dataclass
 class Roofline:
-    """Bytes a second of kernels beside what the machine's memory gives."""
+    """Bytes a second of kernels beside what the machine's memory gives.
+
+    ``points`` are flops a byte and flops a second by kind of kernel, where flops are known, and
+    ``flops`` the machine's most.
+    """
 
     title: str
     bars: list[Bar]
     rate: float
     what: str
+    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    flops: float | None = None
 
 
 @dataclass
@@ -157,5 +163,8 @@ def _say_what_lacks(reading: Reading) -> None:
     if not reading.rooflines:
         reading.lacks.append("Roofline: bytes a second of kernels are not in the file "
                              "(`krylearn bench kernels` measures them).")  # fmt: skip
+    elif not any(roof.points for roof in reading.rooflines):
+        reading.lacks.append("Flops of kernels: not in the file, so that kernels stand beside the "
+                             "roof of memory alone, by bytes a second.")  # fmt: skip
     if not reading.facts:
         reading.lacks.append("Machine: the file does not say where it was measured.")

@@ -28,12 +28,17 @@ _MARKS = 6
 
 @dataclass
 class Line:
-    """A line of a plot: what it is called, and its points in the order of x."""
+    """A line of a plot: what it is called, and its points in the order of x.
+
+    Without ``joined`` there are its points alone, without ``marked`` the line alone.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     step: bool = False
+    joined: bool = True
+    marked: bool = True
 
 
 @dataclass
@@ -194,10 +199,11 @@ def _drawn(line: Line, points: list[tuple[float, float]], look: tuple[str, str, 
                     f"L{point[0]:.1f} {point[1]:.1f}")  # fmt: skip
         last = point
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    spots = _marked(points, shift) if line.joined else points
     marks = "".join(f'<path transform="translate({a:.1f} {b:.1f})" d="{marker}"/>'
-                    for a, b in _marked(points, shift))  # fmt: skip
-    return (f'<g class="line"><title>{escape(line.label)}</title>'
-            f'<path fill="none" stroke="{colour}"{dashes} d="{"".join(path)}"/>'
+                    for a, b in spots if line.marked)  # fmt: skip
+    drawn = f'<path fill="none" stroke="{colour}"{dashes} d="{"".join(path)}"/>'
+    return (f'<g class="line"><title>{escape(line.label)}</title>{drawn if line.joined else ""}'
             f'<g fill="{colour}">{marks}</g></g>')  # fmt: skip
 
 

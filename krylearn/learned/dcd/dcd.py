@@ -68,6 +68,12 @@ def dcd(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, callback=None, mode
     A = matrix_like(A)
     if A.shape[0] != A.shape[1]:
         raise ValueError(f"dcd needs a square matrix, not {A.shape[0]} x {A.shape[1]}; use lsmr")
+    if getattr(A, "over_ranks", False):
+        raise TypeError(
+            "dcd takes a matrix that lies in one process; over ranks krylearn.petsc.FCG with "
+            "krylearn.petsc.DCD does the same: kl.petsc.ksp(ksp, 'FCG') and "
+            "kl.petsc.pc(ksp.getPC(), 'DCD'), or those names as options"
+        )
     M = network.precondition(A) if A.shape[0] > 1 else None
     x, info = solve_with_network(A, b, M, x0, rtol=rtol, atol=atol, maxiter=maxiter,
                                  callback=callback, limit=limit)  # fmt: skip

@@ -46,6 +46,11 @@ def square_csr(A: Any, name: str, dtype: Any = None) -> Any:
     if in_petsc(A):
         A = matrix_like(A)
     if not sp.issparse(A) and not hasattr(A, "tocsr"):
+        if getattr(A, "over_ranks", False):
+            raise TypeError(
+                f"{name} needs the entries of A in one process; over ranks make it a part of the "
+                "solver, as kl.petsc.pc(ksp.getPC(), ...) does, or name it: M=\"multigrid\""
+            )
         if hasattr(A, "matvec"):
             raise TypeError(
                 f"{name} needs the entries of A: a sparse matrix, an array, or an operator with "
