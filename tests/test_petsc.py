@@ -310,6 +310,24 @@ def test_operands_of_petsc_just_work():
     assert info.converged and error(A, b, x) < 1.1e-10
 
 
+@pytest.mark.parametrize("M", [None, "ssor", "pc"])
+def test_a_locked_right_hand_side_is_read(M):
+    # KSPSolve of later PETScs locks it, for methods of type python too.
+    _, A, b, x = system()
+    ksp, _ = solver(A, "jacobi")
+    ksp.setUp()
+    for locked in (b, x):
+        locked.lockReadPush()
+    solution, info = kl.cg(A, b, x0=x, rtol=1e-10, M=ksp.getPC() if M == "pc" else M)
+    assert info.converged and error(A, b, solution) < 1.1e-10
+    assert np.array_equal(kl.petsc.whole(b), b.getArray(readonly=True))
+    ksp, _ = solver(A, "jacobi")
+    context = kl.petsc.ksp(ksp, "gcrodr")
+    other = b.duplicate()
+    context.solve(ksp, b, other)
+    assert context.info.converged and error(A, b, other) < 1.1e-9
+
+
 def test_a_dmda_gives_grid_operators_and_their_multigrid():
     dm = PETSc.DMDA().create(dim=2, sizes=(18, 15), dof=1, stencil_width=1, comm=PETSc.COMM_SELF)
     P = kl.problems.poisson((15, 18))

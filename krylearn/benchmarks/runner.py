@@ -103,9 +103,10 @@ def run_suite(suite: Suite, out: str | os.PathLike[str], *, resume: bool | None 
     # The rows of a finished run are wanted anew, unless somebody says otherwise.
     anew = resume is None and bool(old.get("finished"))
     extras = {} if anew and not only else old
+    started = old.get("started") if old and not anew else None
     results: dict[str, Any] = {
         "suite": suite.name, "title": suite.title, "machine": machine,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": False,
+        "started": started or time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": False,
         "cases": suite.cases, "targets": suite.targets,
         "startup": extras.get("startup"), "kernels": extras.get("kernels"), "rows": [],
     }  # fmt: skip

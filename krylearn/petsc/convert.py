@@ -210,7 +210,7 @@ def from_csr(A: Any, comm: Any = None) -> Any:
 def whole(vector: Any) -> np.ndarray:
     """Return all entries of a vector, a copy on each rank."""
     if vector.getComm().getSize() == 1:
-        return vector.getArray().copy()
+        return vector.getArray(readonly=True).copy()
     scatter, everything = petsc().Scatter.toAll(vector)
     scatter.scatter(vector, everything)
     return everything.getArray().copy()

@@ -134,7 +134,7 @@ class Preconditioner(Context):
         if self._takes_blocks and space.handle and "B" not in options:
             vectors = space.getVecs()
             if vectors and options.get("coarsening") not in ("geometric", "classical"):
-                options["B"] = np.stack([v.getArray() for v in vectors], axis=1).copy()
+                options["B"] = np.stack([v.getArray(readonly=True) for v in vectors], axis=1).copy()
         return options
 
     # -- application -----------------------------------------------------------------------

@@ -25,7 +25,7 @@ class FromPyAMG(Preconditioner):
         options = self.settings
         space = matrix.getNearNullSpace()
         if space.handle and space.getVecs():
-            options["B"] = np.stack([v.getArray() for v in space.getVecs()], axis=1).copy()
+            options["B"] = np.stack([v.getArray(readonly=True) for v in space.getVecs()], axis=1).copy()
         return from_pyamg(pyamg_hierarchy(A, **options))
 
 

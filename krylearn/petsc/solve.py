@@ -22,7 +22,7 @@ from krylearn.kernels.parallel import spread_over
 from krylearn.kernels.vector import all_finite
 from krylearn.operators import Identity, Operator, Preconditioner
 from krylearn.petsc.convert import PetscMatrix, as_matrix
-from krylearn.petsc.library import in_petsc, petsc
+from krylearn.petsc.library import in_petsc, petsc, writable
 from krylearn.petsc.ranks import Ranks
 
 # Their loops have nothing but the vector operations that add up over ranks.
@@ -278,14 +278,14 @@ def _suited(operator: PCOperator, method: str, needs: tuple[str, ...]) -> PCOper
 
 
 def _array(value: Any) -> Any:
-    return value.getArray() if in_petsc(value) else value
+    return writable(value.getArray(readonly=True)) if in_petsc(value) else value
 
 
 def _part(vector: Any, n: int) -> np.ndarray:
     """Return a copy of this rank's part, of at least one entry."""
     part = np.zeros(n, petsc().ScalarType)
     if vector is not None:
-        values = vector.getArray()
+        values = vector.getArray(readonly=True)  # KSPSolve locks its right-hand side
         part[: len(values)] = values
     return part
 
