@@ -22,8 +22,9 @@ def measure_kernels(side: int = 128, runs: int = 7) -> list[dict[str, Any]]:
     """Time the kernels on vectors and the 7-point matrix of a cube.
 
     Bytes are the least that must cross the memory bus, as STREAM counts them: each array read
-    once and written once, vectors of a product from cache when read again. Flops are multiplications, additions and
-    divisions of the textbook's operation: two for an entry of the matrix, stored or not.
+    once and written once, vectors of a product from cache when read again. Flops are
+    multiplications, additions and divisions of the textbook's operation: two for an entry of the
+    matrix, stored or not.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ class FromPyAMG(Preconditioner):
         options = self.settings
         space = matrix.getNearNullSpace()
         if space.handle and space.getVecs():
-            options["B"] = np.stack([v.getArray(readonly=True) for v in space.getVecs()], axis=1).copy()
+            vectors = [v.getArray(readonly=True) for v in space.getVecs()]
+            options["B"] = np.stack(vectors, axis=1)
         return from_pyamg(pyamg_hierarchy(A, **options))
 
 

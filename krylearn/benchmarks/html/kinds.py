@@ -118,7 +118,8 @@ def _cpu_roofline(kernels: list[dict[str, Any]], facts: dict[str, Any]) -> Roofl
         "Kernels of the CPU", [_kernel(row["kernel"], row["bytes_per_second"], rate)
                                for row in kernels], rate,
         "the STREAM triad, which fetches what it overwrites without counting that: kernels that "
-        "work in place may reach 133 %", _intensities(kernels), facts.get("matrix_flops"))  # fmt: skip
+        "work in place may reach 133 %",
+        _intensities(kernels), facts.get("matrix_flops"))  # fmt: skip
 
 
 def _intensities(kernels: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -213,7 +213,9 @@ def _intensity(roof: Roofline) -> str:
     lines = [svg.Line("memory", [left, top], [left * roof.rate, top * roof.rate], marked=False)]
     if roof.flops:
         lines.append(svg.Line("flops", [ridge, right], [roof.flops] * 2, marked=False))
-    lines += [svg.Line(kind, *zip(*points), joined=False) for kind, points in roof.points.items()]
+    for kind, points in roof.points.items():
+        x, y = zip(*points)
+        lines.append(svg.Line(kind, x, y, joined=False))
     look = svg.looks(line.label for line in lines)
     picture = svg.plot(lines, svg.Axis("flops a byte", True), svg.Axis("flops a second", True),
                        look, name=f"{roof.title}: flops a second against flops a byte")  # fmt: skip
@@ -244,7 +246,8 @@ def _machine(facts: dict[str, Any]) -> str:
     units = {"memory_bytes": ("memory", size), "triad_1_thread": ("triad, one thread", _rate),
              "triad_all_threads": ("triad, all threads", _rate),
              "copy_bytes_per_second": ("copy on the device", _rate),
-             "matrix_flops": ("dense product, all threads", lambda v: f"{v / 1e9:,.4g} GFLOP/s")}  # fmt: skip
+             "matrix_flops": ("dense product, all threads",
+                              lambda v: f"{v / 1e9:,.4g} GFLOP/s")}  # fmt: skip
     found: dict[str, Any] = {}
     for key, value in facts.items():
         if isinstance(value, dict):

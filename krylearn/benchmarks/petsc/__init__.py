@@ -116,7 +116,7 @@ def run(path: Path, side: int = 128, runs: int = 3, only: str = "", fresh: bool 
 
 
 def _gain(rows: dict[str, Any], key: str) -> str:
-    """Return what a row of a sequence gains, in iterations and in seconds, below 1 where it loses."""
+    """Return what a row gains along a sequence: below 1 it loses."""
     case, name, ranks = key.split(" / ")
     row, base = rows[key], rows.get(f"{case} / {BESIDE[case]} / {ranks}", {})
     if name == BESIDE[case] or "seconds" not in base:
