@@ -173,6 +173,8 @@ def _measure_extras(suite: Suite, results: dict[str, Any], say: Callable[[str], 
 
 
 def _finish(job: dict[str, Any], mark: str, row: dict[str, Any]) -> dict[str, Any]:
+    if job["history"] and row.get("curve") is None:
+        row["curve"] = {}  # asked for, and not to be had
     return {
         "case": job["case"], "method": job["method"]["label"], "fingerprint": mark,
         "rtol": job["rtol"], "family": _family(job["problem"]), **row,

@@ -20,9 +20,12 @@ from krylearn.solvers.krylov.recycle import RecycleSpace
 def converged_reason(reason: Reason) -> int:
     """Return PETSc's number for the reason why a solve ended."""
     R = petsc().KSP.ConvergedReason
+    # Later PETScs give it a longer name.
+    normal = next(n for n in ("CONVERGED_RTOL_NORMAL_EQUATIONS", "CONVERGED_RTOL_NORMAL")
+                  if hasattr(R, n))  # fmt: skip
     return {
         Reason.CONVERGED: R.CONVERGED_RTOL,
-        Reason.LEAST_SQUARES: R.CONVERGED_RTOL_NORMAL, Reason.MAXITER: R.DIVERGED_MAX_IT,
+        Reason.LEAST_SQUARES: getattr(R, normal), Reason.MAXITER: R.DIVERGED_MAX_IT,
         Reason.DIVERGED: R.DIVERGED_DTOL, Reason.STAGNATED: R.DIVERGED_BREAKDOWN,
         Reason.INDEFINITE: R.DIVERGED_INDEFINITE_MAT,
         Reason.INDEFINITE_M: R.DIVERGED_INDEFINITE_PC,
