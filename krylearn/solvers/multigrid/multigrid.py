@@ -30,8 +30,8 @@ RARE = 1e-4
 JUMPS = "coefficients jump from point to point"
 WALLS = "thin walls cross the grid"
 THIN = 0.1
-# Links that differ more than this want a cycle on joined cells in double precision: in single the
-# weak ones vanish beside the others.
+# Links that differ more than this want AMLI on joined cells in double precision: in single the weak
+# ones vanish beside the others.
 WIDE = 1e5
 
 
@@ -47,9 +47,10 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
         'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
         thin walls cross it or it is not Hermitian: then the classical coarsening. In space jumps
-        and walls are left to AMLI on a lattice of joined cells (``transfer="constant"``), which
-        takes about as many iterations, and less time on large grids. For a matrix, and with `B`,
-        it is 'algebraic': what `algebraic_multigrid` chooses.
+        and walls are left to a lattice of joined cells (``transfer="constant"``), which takes more
+        iterations than the classical coarsening, and less time; with ``cycle="AMLI"`` it takes
+        about as many. For a matrix, and with `B`, it is 'algebraic': what `algebraic_multigrid`
+        chooses.
     **options
         Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
 
@@ -84,17 +85,13 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     if in_petsc(A):
         A = _from_petsc(A)
     if lies_on_cuda(A) and hasattr(A, "to"):  # set up where it is, used where A is
-        A = A.to("cpu")
-        if coarsening == "auto" and _suited(A, B)[0] == "joined":  # fused halves, fewest kernels
-            options = {"transfer": "constant", **options}
-        return multigrid(A, B, coarsening=coarsening, **options).to("cuda")
+        return multigrid(A.to("cpu"), B, coarsening=coarsening, **options).to("cuda")
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
         if coarsening == "joined":
             coarsening = "geometric"
-            given = options.keys() & {"transfer", "cycle", "smoother", "pre", "post"}
-            options = ({"transfer": "constant"} if given else _joined(A)) | options
+            options = _joined(A, **options) | options
     if B is not None:
         if coarsening in ("geometric", "classical"):
             raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
@@ -132,15 +129,17 @@ def _suited(A: Any, B: Any) -> tuple[str, str]:
     return "geometric", "A is an operator on a grid"
 
 
-def _joined(A: Any) -> dict[str, Any]:
-    """Return the options of a cycle on joined cells that takes few iterations."""
+def _joined(A: Any, cycle: str = "V", **_: Any) -> dict[str, Any]:
+    """Return the options that suit a cycle on joined cells."""
+    if cycle != "AMLI":
+        return {"transfer": "constant"}
     links = A._stack[1:]
     weakest = max(np.max(k, where=k < 0, initial=-np.inf) for k in links)
     wide = any(k.min() < WIDE * weakest for k in links)
     # Cells on both sides of a wall share a value on coarse levels: more is left to sweeps.
     sweeps = 2 if A.mask is None else 3
     return {
-        "transfer": "constant", "cycle": "AMLI", "pre": sweeps, "post": sweeps,
+        "transfer": "constant", "pre": sweeps, "post": sweeps,
         "precision": "double" if wide else "auto",
     }  # fmt: skip
 
