@@ -14,7 +14,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulat
 FAMILIES = {
     "poisson": {"shape": (32, 30, 29)}, "darcy": {"shape": (64, 60)},
     # Single precision carries no contrast of 1e4, on either device.
-    "diffusion": {"shape": (64, 60), "contrast": 100.0}, "convection_diffusion": {"shape": (48, 40)},
+    "diffusion": {"shape": (64, 60), "contrast": 100.0},
+    "convection_diffusion": {"shape": (48, 40)},
     "helmholtz": {"shape": (24, 20)}, "thermal": {"shape": (64, 60)},
     "heat": {"shape": (64, 60), "steps": 1}, "smoke": {"shape": (20, 18, 19), "steps": 1},
     "elasticity": {"shape": (16, 15)}, "mesh": {"shape": (30, 28)},
