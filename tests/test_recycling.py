@@ -476,6 +476,8 @@ def test_papers_table(tmp_path, monkeypatch):
         "damped waves in 3-D": skr.Family(skr._waves((5, 5, 5), 5.0, 0.1), (None,), (1e-5,)),
         "waves in a changing medium": skr.Family(
             skr._changing((6, 6, 6), 5.0, 0.1, 0.1), ("ilu0",), (1e-5,)),
+        "waves in changing rock": skr.Family(
+            skr._rock((6, 6, 6), 4.0, 0.7, 0.15), ("ilu0",), (1e-5,)),
     }  # fmt: skip
     monkeypatch.setattr(skr, "families", lambda full: small)
     with Console(file=open(tmp_path / "log", "w"), width=140) as console:
@@ -485,10 +487,21 @@ def test_papers_table(tmp_path, monkeypatch):
     assert (tmp_path / "skr-iterations.png").exists() and (tmp_path / "skr-seconds.png").exists()
     for name, rows in results["parts"].items():
         if name == "spread":
-            assert len(rows) == 7 and all(len(row["rounds"]) == skr.MANY for row in rows)
+            assert len(rows) == 8 and all(len(row["rounds"]) == skr.MANY for row in rows)
             continue
         assert all(row["converged"] == row["systems"] for row in rows if "error" not in row), name
     found = {row["entrant"] for row in skr.by_family(results)["darcy"]}
     assert {"CG", "recycled CG, sorted", "AMG", "direct", "GMRES(40)"} <= found
-    assert len(skr.winners(results)) == 6
+    assert len(skr.winners(results)) == 7
     assert set(results["seconds"]) == set(results["parts"])
+
+
+def test_waves_in_rock_have_solvers_of_their_positive_part_beside_them():
+    from krylearn.benchmarks.papers import skr
+
+    make = skr._rock((8, 8, 8), 4.0, 0.7, 0.15)
+    family = skr.Family(make, ("ilu0",), (1e-8,), others=("multigrid of div", "fast transforms"))
+    rows = skr.run_others(family, "rock", 1, lambda text: None)
+    assert len(rows) == 6 and all(row["converged"] == 6 for row in rows)
+    by = {(row["M"], row["entrant"]): row["iterations"] for row in rows}
+    assert by["multigrid of div", "GMRES(100)"] < by["fast transforms", "GMRES(100)"]
