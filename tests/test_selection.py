@@ -454,3 +454,23 @@ def test_a_wrong_answer_is_seen_and_a_right_one_believed_at_all_scales(scale):
     x, info = kl.AutoSolver([_factorised], rtol=1e-8).solve(A, b)
     # What has squares beyond all numbers is left to the rule.
     assert info == 0 and ("_factorised" in info.method) == (scale < 1)
+
+
+def test_what_is_slow_only_once_does_not_count():
+    """As an arm is whose kernels are compiled at its first pull."""
+    calls = []
+
+    def compiled(A, b, x0=None, **settings):
+        calls.append(1)
+        time.sleep(0.4 if len(calls) == 1 else 0)
+        return splu(A.tocsc()).solve(b), 0
+
+    def steady(A, b, x0=None, **settings):
+        time.sleep(0.03)
+        return splu(A.tocsc()).solve(b), 0
+
+    solver, A = kl.AutoSolver([steady, compiled]), laplacian(6)
+    for t in range(12):
+        assert solver.solve(A + 0.1 * t * sp.eye_array(36), np.ones(36))[1] == 0
+    race = next(iter(solver._lanes.values())).race
+    assert race.leader.call is compiled and race.expected(race.leader) < 0.02

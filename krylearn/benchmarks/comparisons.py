@@ -157,8 +157,9 @@ def starts(docs: Path) -> Iterator[Comparison]:
 
 def _cpu(data: dict[str, Any]) -> tuple[str, str]:
     machine = data["machine"]
-    return (f"CPU, {machine['threads']} cores",
-            f"{machine['usable_cores']}-core {machine['cpu']}")  # fmt: skip
+    usable, cores = machine["usable_cores"], machine["cores"]
+    named = f"{usable}-core" if usable == cores else f"{usable} pinned cores of {cores},"
+    return f"CPU, {machine['threads']} cores", f"{named} {machine['cpu']}"
 
 
 def _short(device: str) -> str:
@@ -250,7 +251,8 @@ def _relax(docs: Path, kind: str) -> Iterator[tuple[str, dict[str, Any], tuple[s
     data = _read(docs / "recorded" / "papers-relax.json") or {"parts": {}}
     for part, found in data["parts"].items():
         if part.startswith(f"{kind}/"):
-            yield part.partition("/")[2], found, _cpu(data)
+            # A part may have been recorded on another machine than the rest.
+            yield part.partition("/")[2], found, _cpu(found if "machine" in found else data)
 
 
 def iterations_only(docs: Path) -> list[tuple[str, int | None, str, float, str, float]]:

@@ -325,3 +325,5 @@ def warm(arm: Arm, system: System) -> None:
             options["M"] = registry.preconditioner(arm.precond, small, **dict(arm.precond_options))
         rhs = np.ones((small.shape[0], *b.shape[1:]), b.dtype)
         registry.find("method", arm.method).load()(small, rhs, maxiter=5, **options)
+        if arm.precond:
+            options["M"].update(small)

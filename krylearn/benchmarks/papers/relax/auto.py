@@ -18,7 +18,7 @@ from krylearn.problems import Problem
 
 RTOL = 1e-8
 # A configuration that needs this much more on the first systems, and on as many of all, is out.
-HOPELESS, PROBE = 2.0, 20
+HOPELESS = 2.0
 # Those within this of the best, so many at most, run on all systems.
 NEAR, MOST = 1.3, 8
 # There they are stopped at so many times the seconds of AutoSolver so far, and some more.
@@ -109,24 +109,26 @@ SEQUENCES: dict[str, Callable[[int], Iterator[Problem]]] = {
 }  # fmt: skip
 
 
-def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
+def run(name: str, count: int, say: Callable[[str], Any], probe: int = 20) -> dict[str, Any]:
     """Return the seconds of AutoSolver and of fixed configurations on one sequence.
 
     All configurations that suit are tried one after the other, to find those that may be the best
     in hindsight. These then run once more together with AutoSolver, all taking turns at each
-    system, so that whatever the machine does besides meets all of them alike.
+    system, so that whatever the machine does besides meets all of them alike. `probe` systems
+    tell who may be the best.
     """
     problems = list(SEQUENCES[name](count))
-    probe = kl.AutoSolver(rtol=RTOL)
+    scout = kl.AutoSolver(rtol=RTOL)
     began = time.perf_counter()
     for P in problems:  # a first run loads the kernels of all that it tries
-        probe.solve(P.A, P.b, P.params.get("previous"))
+        scout.solve(P.A, P.b, P.params.get("previous"))
     say(f"{name}: AutoSolver for the first time {time.perf_counter() - began:.3g} s")
-    candidates = _candidates(problems, probe)
+    candidates = _candidates(problems, scout, probe)
     say(f"{name}: {len(candidates)} candidates, the first {candidates[0]}")
     entrants = {str(arm): Configuration(arm) for arm in candidates}
     solver, auto, rule = kl.AutoSolver(rtol=RTOL), [], 0.0
     seconds: dict[str, list[float]] = {label: [] for label in entrants}
+    stopped: dict[str, float] = {}
     for k, P in enumerate(problems):
         x0 = P.params.get("previous")
         # Nobody always comes first, when A is not in a cache yet, or after the same one.
@@ -136,6 +138,8 @@ def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
                 continue
             one = entrants[label].solve(P, CAP * sum(auto) + SLACK - sum(seconds[label]))
             if one is None:
+                # It would have taken more than this.
+                stopped[label] = max(sum(seconds[label]), CAP * sum(auto) + SLACK)
                 del entrants[label], seconds[label]
             else:
                 seconds[label].append(one)
@@ -149,7 +153,7 @@ def run(name: str, count: int, say: Callable[[str], Any]) -> dict[str, Any]:
         "systems": count, "unknowns": problems[0].A.shape[0], "auto": float(sum(auto)),
         "auto_last_quarter": float(sum(auto[last])), "best": best,
         "best_last_quarter": float(min(sum(times[last]) for times in seconds.values())),
-        "rule": rule, "fixed": totals,
+        "rule": rule, "fixed": totals, "stopped": stopped,
         "cumulated": {
             label: np.cumsum(np.array(times)).round(4).tolist()
             for label, times in (("auto", auto), (best, seconds[best]))
@@ -189,16 +193,16 @@ class Configuration:
         return time.perf_counter() - started
 
 
-def _candidates(problems: list[Problem], probe: kl.AutoSolver) -> list[Arm]:
+def _candidates(problems: list[Problem], scout: kl.AutoSolver, probe: int) -> list[Arm]:
     """Return the configurations that may be the fastest of all, and those that take any matrix."""
-    few = problems[:: max(len(problems) // PROBE, 1)]
+    few = problems[:: max(len(problems) // probe, 1)]
     found: dict[Arm, float] = {}
-    waiting = _configurations(problems[0], probe)
+    waiting = _configurations(problems[0], scout)
     for arm in waiting:  # to which variants of those that do well are added
         least = min(found.values(), default=math.inf)
         _run(arm, problems[:2], 10 * least)  # which loads kernels
         # One stretch of the sequence, where what is kept can show its worth, and systems of all.
-        parts = [_run(arm, part, HOPELESS * least) for part in (problems[:PROBE], few)]
+        parts = [_run(arm, part, HOPELESS * least) for part in (problems[:probe], few)]
         if None not in parts:
             found[arm] = sum(parts)  # type: ignore[arg-type]
             if found[arm] < NEAR * least:
@@ -208,10 +212,10 @@ def _candidates(problems: list[Problem], probe: kl.AutoSolver) -> list[Arm]:
     return list(dict.fromkeys([*near, *map(parse_arm, GENERAL)]))
 
 
-def _configurations(P: Problem, probe: kl.AutoSolver) -> list[Arm]:
+def _configurations(P: Problem, scout: kl.AutoSolver) -> list[Arm]:
     """Return what AutoSolver found good, all else that suits, M updated or kept."""
     arms = []
-    for lane in probe._lanes.values():
+    for lane in scout._lanes.values():
         able = [arm for arm in lane.race.ranking() if lane.race.tracks[arm].solved]
         arms += [lane._from(arm) for arm in able[:6]]
     for base in [*suited_arms(P.A), *map(parse_arm, GENERAL)]:
