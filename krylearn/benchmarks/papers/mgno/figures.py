@@ -84,7 +84,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     paths = []
     for part, found in results["parts"].items():
         kind, _, name = part.partition("/")
-        if kind == "errors":
+        if kind == "errors" and "picture" in found:
             paths.append(folder / f"mgno-{name}.png")
             _fields(plt, found["picture"], paths[-1])
         elif kind == "rivals":
