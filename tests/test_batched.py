@@ -164,6 +164,14 @@ def test_plane_grids_take_as_many_iterations_as_cg_with_the_same_cycle(shape, ce
     assert residual <= 1e-8 * np.linalg.norm(b)
 
 
+def test_what_is_rounded_off_on_large_grids_costs_few_iterations():
+    P = kl.problems.darcy((512, 512), seed=50020, coefficient="rough", rhs="constant")
+    X, infos = batch([P])
+    _, alone = kl.cg(P.A, P.b, rtol=1e-8, M=kl.GeometricMultigrid(P.A))
+    assert infos[0] == 0 and infos[0].iterations <= alone.iterations + 3  # 182, where it takes 13
+    assert true_residuals([P], X)[0] <= 1e-8
+
+
 def test_what_does_not_suit_is_left_to_groups():
     problems = [*darcy(2, (32, 32)), kl.problems.poisson((32, 32), centering="cell", seed=1)]
     flat = GridOperator.diffusion(problems[0].grid, [np.ones((32, 32)), np.full((32, 32), 100.0)])

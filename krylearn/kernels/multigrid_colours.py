@@ -563,11 +563,11 @@ def _advance(level, alpha, a):
 
 
 @jit
-def _inner(level, a):
-    """Return the inner product of residual and preconditioned residual."""
+def _inner(level, quantity, a):
+    """Return the inner product of a quantity and the preconditioned residual."""
     plane, s = level[PLANE], eight(0.0)
     for m in range(level[START], level[START] + 2 * plane, 8):
-        s = s + double(load(a, m + RHS * plane)) * double(load(a, m + VALUES * plane))
+        s = s + double(load(a, m + quantity * plane)) * double(load(a, m + VALUES * plane))
     return total(s)
 
 
@@ -689,8 +689,10 @@ def solve(levels, t, scale, diagonal, north, east, b, x, a, lines, dense, rtol, 
 
     Iterations run in single precision, in units of the residual. When that has shrunk by `SHRINK`,
     what they found is added to x, and the residual recomputed in double precision takes the place
-    of the recursive one; directions are kept, so that nothing is lost. Only a recomputed residual
-    decides on convergence. ``history[i]`` is the norm of the residual after i iterations.
+    of the recursive one. The last direction is kept, so that little is lost; what was rounded off
+    meanwhile, on large grids much, has left the two residuals apart, and the next direction is made
+    conjugate to the last by its product instead of by them. Only a recomputed residual decides on
+    convergence. ``history[i]`` is the norm of the residual after i iterations.
 
     References
     ----------
@@ -707,9 +709,8 @@ def solve(levels, t, scale, diagonal, north, east, b, x, a, lines, dense, rtol, 
     for m in range(level[START] + DIRECTION * level[PLANE],
                    level[START] + PLANES_FINEST * level[PLANE], 8):  # fmt: skip
         store(a, m, eight(np.float32(0)))
-    unit, previous, rz, iteration, checks = 1.0, np.inf, 1.0, 0, 0
+    previous, rz, curvature, iteration, checks = np.inf, 1.0, 1.0, 0, 0
     while np.isfinite(norm):
-        old = unit
         unit = 2.0 ** -np.floor(np.log2(norm)) if norm > 0 else 1.0
         norm = np.sqrt(_residual(level, unit, diagonal, north, east, b, x, a))
         history[iteration] = norm
@@ -720,14 +721,14 @@ def solve(levels, t, scale, diagonal, north, east, b, x, a, lines, dense, rtol, 
             return MAXITER, iteration, checks
         if not norm < 0.5 * previous:
             break
-        # Directions and the last inner product are in the units of their time.
-        rz *= unit / old
-        previous = norm
+        previous, replaced = norm, True
         goal = max(SHRINK * norm, min(0.9 * tolerance, 0.3 * norm))
         while norm > goal and iteration < maxiter:
             _cycle(levels, a, t, lines, dense)
-            new = _inner(level, a)
-            curvature = _direct(level, new / rz if iteration > 0 else 0.0, a)
+            new = _inner(level, RHS, a)
+            beta = -_inner(level, PRODUCT, a) / curvature if replaced else new / rz
+            replaced = False
+            curvature = _direct(level, beta, a)
             if not (new > 0 and curvature > 0):
                 return FAILED, iteration, checks
             rz = new
