@@ -124,7 +124,8 @@ def on_a_grid(Q, name):
     ksp = PETSc.KSP().create()
     ksp.setOperators(A)
     ksp.setDM(dm)
-    ksp.setDMActive(False)
+    every = getattr(PETSc.KSP, "DMActive", None)  # later PETScs ask what the DM is not to make
+    ksp.setDMActive(*([] if every is None else [every.ALL]), False)
     ksp.setType("cg")
     ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
     ksp.setTolerances(rtol=1e-10)
