@@ -437,14 +437,13 @@ def test_compiled_programs_solve_by_the_command_line_alone(program):
     assert "norm 1481.68" in out and "k = 5" in out and "omega = young (default), now" in out
 
 
-@pytest.mark.parametrize("program", ["poisson.c"], indirect=True)
 def test_a_compiled_program_takes_directions_from_a_network(program):
     if importlib.util.find_spec("krylearn.learned.dcd") is None:
         pytest.skip("there are no networks for directions")
     command = [*program, "-ksp_type", "fcg", "-pc_type", "python", "-pc_python_type",
                "krylearn.petsc.DCD", "-pc_dcd_model", "poisson2d"]  # fmt: skip
     out, err = run(command, 2)  # it has no DMDA: each rank's own block
-    assert "CONVERGED_RTOL" in out and "norm 1481.6" in out, err
+    assert ("CONVERGED_RTOL" in out or "reason 2 " in out) and "norm 1481.6" in out, err
 
 
 @pytest.mark.parametrize("program", ["poisson.c"], indirect=True)
