@@ -538,3 +538,14 @@ def test_what_holds_on_ranks(on_ranks):
             assert found["threads"] == 1
             assert "krylearn.petsc.FCG" in found["dcd refuses"]
             assert "kl.petsc.pc" in found["ic0 refuses"]
+
+
+def test_a_program_of_two_ranks_makes_a_data_set(tmp_path):
+    command = [sys.executable, "-m", "krylearn.cli", "generate", "darcy", "--samples", "600",
+               "--grid", "8", "--solver", "batch", "--workers", "1", "--out"]  # fmt: skip
+    one, two = tmp_path / "one.h5", tmp_path / "two.h5"
+    run([*command, str(two), "--shards", "auto"], 2)
+    assert {path.name for path in tmp_path.glob("*of2")} == {"two.h5.0of2", "two.h5.1of2"}
+    run([*command, str(two)])  # joins them
+    run([*command, str(one)])
+    assert one.read_bytes() == two.read_bytes() and not list(tmp_path.glob("*of2"))
