@@ -439,7 +439,7 @@ def bench_petsc(
     try:
         found = petsc.run(out, side, runs, only, fresh, (lambda text: None) if as_json else
                           lambda text: typer.echo(text, err=True))  # fmt: skip
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise fail(error, as_json) from None
     if as_json:
         print_json(found)

@@ -549,3 +549,11 @@ def test_a_program_of_two_ranks_makes_a_data_set(tmp_path):
     run([*command, str(two)])  # joins them
     run([*command, str(one)])
     assert one.read_bytes() == two.read_bytes() and not list(tmp_path.glob("*of2"))
+
+
+def test_a_benchmark_that_names_no_row_is_refused(tmp_path):
+    from krylearn.benchmarks import petsc as bench
+
+    with pytest.raises(ValueError, match=r"no row's name holds 'heat\*'"):
+        bench.run(tmp_path / "p.json", only="heat*")
+    assert not list(tmp_path.iterdir())

@@ -95,14 +95,22 @@ def launch(command: list[str], ranks: int, timeout: float = 600.0) -> dict[str, 
 
 def run(path: Path, side: int = 128, runs: int = 3, only: str = "", fresh: bool = False,
         say: Callable[[str], None] = print) -> dict[str, Any]:  # fmt: skip
-    """Run the rows that are not in the file yet, or those that `only` names; return all."""
+    """Run the rows that are not in the file yet, or those whose key holds `only`; return all.
+
+    Raises
+    ------
+    ValueError
+        If no key does.
+    """
     from krylearn.benchmarks.machine import machine_facts
 
     found: dict[str, Any] = {"machine": machine_facts(), "rows": {}}
     if path.exists() and not fresh:
         found["rows"] = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    for name, ranks, command in rows(side, runs):
-        key = f"{name} / {ranks}"
+    keys = [f"{name} / {ranks}" for name, ranks, _ in rows(side, runs)]
+    if not any(only in key for key in keys):
+        raise ValueError(f"no row's name holds {only!r}; there are {', '.join(keys)}")
+    for key, (_, ranks, command) in zip(keys, rows(side, runs)):
         if (only and only not in key) or (not only and key in found["rows"]):
             continue
         say(key)
