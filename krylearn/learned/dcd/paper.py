@@ -48,15 +48,7 @@ class DirectionNet(nn.Module):
     def __init__(self, fine: int = 5, coarse: int = 6, last: int = 4, width: int = 16,
                  dimension: int = 3) -> None:  # fmt: skip
         super().__init__()
-        if dimension not in (2, 3):
-            raise ValueError(f"dimension must be 2 or 3, not {dimension!r}")
-        if fine % 2 == 0 or coarse % 2 or last % 2 or min(fine, coarse, last) < 1:
-            raise ValueError(
-                "after the first one convolutions come in pairs: fine must be odd, coarse and last "
-                f"even, not {fine}, {coarse}, {last}"
-            )
-        self.settings = {"fine": fine, "coarse": coarse, "last": last, "width": width,
-                         "dimension": dimension}  # fmt: skip
+        self.settings = _settings(fine, coarse, last, width, dimension)
         self.dimension = dimension
         conv = _CONV[dimension - 2]
 
@@ -113,15 +105,7 @@ class PyramidNet(nn.Module):
     def __init__(self, fine: int = 3, coarse: int = 4, last: int = 2, width: int = 16,
                  dimension: int = 3) -> None:  # fmt: skip
         super().__init__()
-        if dimension not in (2, 3):
-            raise ValueError(f"dimension must be 2 or 3, not {dimension!r}")
-        if fine % 2 == 0 or coarse % 2 or last % 2 or min(fine, coarse, last) < 1:
-            raise ValueError(
-                "after the first one convolutions come in pairs: fine must be odd, coarse and last "
-                f"even, not {fine}, {coarse}, {last}"
-            )
-        self.settings = {"fine": fine, "coarse": coarse, "last": last, "width": width,
-                         "dimension": dimension}  # fmt: skip
+        self.settings = _settings(fine, coarse, last, width, dimension)
         self.dimension = dimension
         conv = _CONV[dimension - 2]
 
@@ -166,6 +150,17 @@ class PyramidNet(nn.Module):
             q = 4 * F.interpolate(q, scale_factor=2, mode=_LINEAR[self.dimension - 2])[kept]
         u = _pairs(layers["after"], u)
         return size * layers["head"](u).float() + q, u
+
+
+def _settings(fine: int, coarse: int, last: int, width: int, dimension: int) -> dict[str, int]:
+    if dimension not in (2, 3):
+        raise ValueError(f"dimension must be 2 or 3, not {dimension!r}")
+    if fine % 2 == 0 or coarse % 2 or last % 2 or min(fine, coarse, last) < 1:
+        raise ValueError(
+            "after the first one convolutions come in pairs: fine must be odd, coarse and last "
+            f"even, not {fine}, {coarse}, {last}"
+        )
+    return {"fine": fine, "coarse": coarse, "last": last, "width": width, "dimension": dimension}
 
 
 def _pairs(layers: Any, u: Tensor) -> Tensor:
