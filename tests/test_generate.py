@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import krylearn as kl
 from krylearn.cli import app
-from krylearn.data import plan, run, solvers, store
+from krylearn.data import plan, run, solvers, store, workers
+from krylearn.data.make import Maker
 from krylearn.data.plan import Plan
 
 DARCY = dict(family="darcy", samples=20, grid=12, solver="cg", workers=1)
@@ -100,9 +101,29 @@ def test_no_solver_carries_anything_from_shard_to_shard(tmp_path, family, solver
         np.testing.assert_array_equal(a["solution"][13:22], c["solution"][:])
 
 
-@pytest.mark.parametrize("workers", [2, 5])
-def test_bytes_do_not_depend_on_workers(tmp_path, whole, workers):
-    make(tmp_path / "d.h5", workers=workers)
+def test_kernels_are_compiled_before_processes_start(tmp_path, monkeypatch):
+    seen = []
+
+    def compile_for(maker):  # each process would compile them for itself
+        solve = maker.solve
+        monkeypatch.setattr(maker, "solve", lambda P, rtol: seen.append(P) or solve(P, rtol))
+        compile_here(maker)
+        monkeypatch.setattr(maker, "solve", solve)
+
+    compile_here = workers.compile_for
+    monkeypatch.setattr(workers, "compile_for", compile_for)
+    make(tmp_path / "d.h5", grid=60, samples=9, solver="batch", workers=2)
+    ((*problems,),) = seen
+    assert [P.grid.shape for P in problems] == [(workers.SMALL, workers.SMALL)] * 8
+    # What a small grid does not bear is left to the processes.
+    plan_ = Plan.make("helmholtz", samples=2, grid=40)
+    maker = Maker(plan_, None, "solve", lambda problems, rtol: 1 / 0)
+    workers.compile_for(maker)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_bytes_do_not_depend_on_workers(tmp_path, whole, count):
+    make(tmp_path / "d.h5", workers=count)
     assert (tmp_path / "d.h5").read_bytes() == whole
 
 
@@ -268,8 +289,8 @@ def test_corrupt_sample_is_made_again(tmp_path, whole, monkeypatch):
     assert out.read_bytes() == whole
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_full_disk_is_told_and_what_was_written_is_kept(tmp_path, whole, monkeypatch, workers):
+@pytest.mark.parametrize("count", [1, 2])
+def test_full_disk_is_told_and_what_was_written_is_kept(tmp_path, whole, monkeypatch, count):
     write, out, room = os.pwrite, tmp_path / "d.h5", [7000]
 
     def full(file, data, offset):
@@ -280,7 +301,7 @@ def test_full_disk_is_told_and_what_was_written_is_kept(tmp_path, whole, monkeyp
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(run.Stopped, match="disk is full; .* of 20 samples are kept") as stopped:
-        make(out, workers=workers)
+        make(out, workers=count)
     assert stopped.value.errno == errno.ENOSPC and not out.exists()
     # The unfinished file is a sound HDF5 file that can be read.
     kept = len(kl.data.Samples(store.part_of(out)))

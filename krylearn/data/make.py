@@ -51,7 +51,7 @@ class Maker:
     def __init__(self, plan: Plan, layout: Layout, solver: str,
                  solve: Solver | None = None) -> None:  # fmt: skip
         self.plan, self.layout = plan, layout
-        self._solve = find_solver(solver) if solve is None else solve
+        self.solve = find_solver(solver) if solve is None else solve
         self._name = solver
         self._safer: dict[str, Solver] = {}
 
@@ -83,7 +83,7 @@ class Maker:
     def _attempt(self, problems: list[Problem]) -> list[Any]:
         """Solve; whatever a shared solver raises, each sample gets its second chance."""
         try:
-            return self._solve(problems, self.plan.rtol) if problems else []
+            return self.solve(problems, self.plan.rtol) if problems else []
         except (ValueError, TypeError, ArithmeticError, MemoryError, np.linalg.LinAlgError):
             return [None] * len(problems)
 

@@ -9,12 +9,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import numpy as np
+
 from krylearn.data.make import Maker, Outcome
+from krylearn.data.solvers import residual
 from krylearn.data.store import Store
 from krylearn.kernels.parallel import get_num_threads, set_num_threads
+
+# Points an axis of the samples that kernels are compiled with.
+SMALL = 24
 
 
 def usable_cores() -> int:
@@ -48,6 +55,7 @@ def run_shards(maker: Maker, store: Store, shards: Iterable[int], workers: int,
         If a process ends by itself.
     """
     if workers > 1:
+        compile_for(maker)
         yield from _run_processes(maker, store, list(shards), workers, threads)
         return
     before = get_num_threads()
@@ -55,6 +63,28 @@ def run_shards(maker: Maker, store: Store, shards: Iterable[int], workers: int,
     try:
         for shard in shards:
             yield maker.make(shard, store)
+    finally:
+        set_num_threads(before)
+
+
+def compile_for(maker: Maker) -> None:
+    """Solve small samples of a plan, in this thread: what is forked after that has its kernels.
+
+    Where no cache holds them, each process would compile them for itself, all at the same time.
+    """
+    if maker.plan.grid is None:
+        return
+    small = replace(maker.plan, grid=tuple(min(n, SMALL) for n in maker.plan.grid))
+    before = get_num_threads()
+    set_num_threads(1)
+    try:
+        # As many as a solver takes together, for it may have other kernels for fewer.
+        problems = [P for i in range(min(small.samples, small.shard, 8)) for P in small.systems(i)]
+        maker.solve(problems, small.rtol)
+        for P in problems[:1]:
+            residual(P, P.b)
+    except (ValueError, TypeError, ArithmeticError, MemoryError, np.linalg.LinAlgError):
+        pass  # too small for this family: the processes will tell what is wrong, if anything is
     finally:
         set_num_threads(before)
 
