@@ -1,4 +1,4 @@
-"""What every method shares and none owns: arguments, stopping, history, timing, the answer.
+"""What every method shares and none owns: stopping, history, timing, the answer.
 
 A method is a loop over a `Solve`. The `Solve` holds the normalised operands, decides when the
 loop ends, and is the only one who may say "converged": it recomputes the true residual first.
@@ -6,7 +6,6 @@ loop ends, and is the only one who may say "converged": it recomputes the true r
 
 from __future__ import annotations
 
-import enum
 import math
 import threading
 import time
@@ -16,130 +15,40 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.arguments import (
+    as_rows,
+    check_arguments,
+    check_preconditioner,
+    check_start,
+    check_traits,
+    not_negative,
+    numbers,
+    solve_dtype,
+)
 from krylearn.cuda.arrays import lies_on_cuda
 from krylearn.kernels.vector import norm, subtract
 from krylearn.operators import Identity, Operator, Preconditioner, as_operator, matrix_like
 from krylearn.petsc.library import in_petsc
+from krylearn.record import Reason, SolveInfo, join_records, print_history
 
-__all__ = ["Reason", "Solve", "SolveInfo", "solve_with", "time_limit"]
-
-
-class Reason(enum.Enum):
-    """Why a solve ended; ``.advice`` says what to do next, ``.code`` is the sign of ``info``."""
-
-    CONVERGED = (0, "the true residual is within tolerance")
-    LEAST_SQUARES = (0, "x minimises the residual, which is not zero: b is outside A's range")
-    MAXITER = (1, "the iteration limit was reached: raise maxiter, or give a preconditioner M")
-    STAGNATED = (
-        1,
-        "the true residual stopped falling: rtol is below what this precision and conditioning "
-        "allow, A is singular with b outside its range, or the method stalls (try a larger "
-        "restart, or a preconditioner M)",
-    )
-    STOPPED = (1, "the callback raised StopIteration")
-    TIME_LIMIT = (1, "the time limit was reached: allow more seconds, or try another method")
-    ILL_CONDITIONED = (1, "the condition number exceeds conlim: raise it, or use damp")
-    DIVERGED = (
-        1,
-        "the residual grew without bound: A is singular or not of the kind that the method needs "
-        "(use gmres or lsmr), or its splitting does not converge (use it as a preconditioner M)",
-    )
-    BREAKDOWN = (-1, "a scalar of the recurrence vanished: use gmres, or another x0")
-    INDEFINITE = (-2, "A is not Hermitian positive definite: use minres (Hermitian) or gmres")
-    INDEFINITE_M = (-3, "M is not Hermitian positive definite: use gmres or fgmres with this M")
-    SINGULAR = (
-        -4,
-        "A is singular and b is not in its range, as far as this method can tell: use lsmr for "
-        "least squares",
-    )
-    NONFINITE_RHS = (-5, "b holds NaN or Inf")
-    NONFINITE_START = (-6, "x0 holds NaN or Inf")
-    NONFINITE_OPERATOR = (-7, "A holds or produced NaN or Inf")
-    NONFINITE_PRECONDITIONER = (-8, "M produced NaN or Inf")
-    OVERFLOW = (-9, "the iteration over- or underflowed: scale the system, or use gmres")
-
-    def __init__(self, code: int, advice: str) -> None:
-        self.code = code
-        self.advice = advice
-
-    def __str__(self) -> str:
-        return f"{self.name.lower()}: {self.advice}"
-
-
-class SolveInfo(int):
-    """The outcome of a solve: scipy's integer ``info``, carrying the record of the run.
-
-    The integer is 0 when converged, the number of iterations (at least 1; cycles where `maxiter`
-    counts those) when not converged, and negative on a breakdown.
-
-    Attributes
-    ----------
-    converged : bool
-        The recomputed true residual is within ``max(rtol * norm(b), atol)``; for `lsmr` also:
-        that of the normal equations is within its tolerance.
-    reason : Reason
-        Why the solve ended, with advice.
-    iterations, matvecs, precond_applies : int
-        Steps of the method; products with A (and its adjoint), the check of the residual
-        included; applications of M.
-    cycle : int
-        Iterations that `maxiter` counts as one.
-    residuals : (iterations + 1,) ndarray
-        History of the residual norm, the first entry being that of `x0`.
-    residual : float
-        Norm of the recomputed true residual of the returned x.
-    setup_seconds, solve_seconds : float
-        Time spent on making M (where M records it), and on solving.
-    method : str
-        What solved it.
-    columns : tuple of SolveInfo
-        For b of shape (n, k): one record a column. The record itself is then that of the worst
-        column, with the products and applications of all of them.
-    """
-
-    converged: bool
-    reason: Reason
-    iterations: int
-    matvecs: int
-    precond_applies: int
-    cycle: int
-    residuals: np.ndarray
-    residual: float
-    setup_seconds: float
-    solve_seconds: float
-    method: str
-    columns: tuple[SolveInfo, ...]
-
-    def __new__(cls, reason: Reason, **record: Any) -> SolveInfo:
-        cycles = -(-record["iterations"] // record.setdefault("cycle", 1))
-        code = reason.code if reason.code <= 0 else max(1, cycles)
-        self = super().__new__(cls, code)
-        self.columns = ()
-        self.__dict__.update(record)
-        self.reason = reason
-        self.converged = reason.code == 0
-        return self
-
-    def __reduce__(self):
-        return _unpickle_info, (self.__dict__,)
-
-    def __repr__(self) -> str:
-        return (
-            f"<{self.method}: {self.reason.name.lower()}, {self.iterations} iterations, "
-            f"residual {self.residual:.3e}, {self.solve_seconds:.3g} s>"
-        )
-
-    def __str__(self) -> str:
-        return f"{int(self)} ({self.reason})"
-
-    def __format__(self, spec: str) -> str:
-        return format(int(self), spec) if spec else str(self)
-
-
-def _unpickle_info(record: dict[str, Any]) -> SolveInfo:
-    derived = ("reason", "converged")
-    return SolveInfo(record["reason"], **{k: v for k, v in record.items() if k not in derived})
-
+# Arguments and records are what the methods import from here, too.
+__all__ = [
+    "Reason",
+    "Solve",
+    "SolveInfo",
+    "check_arguments",
+    "check_preconditioner",
+    "check_start",
+    "check_traits",
+    "join_records",
+    "not_negative",
+    "numbers",
+    "print_history",
+    "run_loop",
+    "solve_dtype",
+    "solve_with",
+    "time_limit",
+]
 
 _limits = threading.local()
 
@@ -440,92 +349,6 @@ class Solve:
         )
 
 
-def print_history(info: SolveInfo) -> None:
-    """Print the residual norms, one iteration a line, and how the solve ended."""
-    for k, rnorm in enumerate(info.residuals):
-        print(f"{k:6d}  {rnorm:.6e}")
-    print(f"{info.method}: {info.reason}")
-
-
-# -- arguments -------------------------------------------------------------------------------
-
-
-def solve_dtype(*dtypes: Any) -> np.dtype:
-    """Return the one of the four floating dtypes in which operands of such dtypes are solved."""
-    dtype = np.result_type(np.float32, *map(np.dtype, dtypes))
-    if dtype in (np.float32, np.float64, np.complex64, np.complex128):
-        return dtype
-    return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
-
-
-def _numbers(values: Any, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype.kind not in "biufc":
-        raise TypeError(f"{name} holds {values.dtype} elements; numbers are needed")
-    return values
-
-
-def _as_rows(b: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return the columns of b as rows of their own; b itself where loops may read it as it is."""
-    # Kernels are compiled anew for what is read-only, and fail on what is not aligned.
-    as_it_is = b.shape[1] == 1 and b.dtype == dtype and b.flags.carray
-    return b.T if as_it_is else np.array(b.T, dtype=dtype, order="C")
-
-
-def not_negative(**settings: Any) -> None:
-    """Raise ValueError unless all settings are numbers that are not negative."""
-    for name, value in settings.items():
-        if not (isinstance(value, (int, float, np.number)) and value >= 0):
-            raise ValueError(f"{name} must be a number >= 0, not {value!r}")
-
-
-def check_arguments(method: str, A: Any, b: Any, square: bool, rtol: Any, atol: Any,
-                    maxiter: Any) -> None:  # fmt: skip
-    """Raise ValueError unless the arguments of a method fit each other."""
-    rows, n = (int(size) for size in A.shape)
-    if square and rows != n:
-        raise ValueError(f"{method} needs a square matrix, not {rows} x {n}; use lsmr")
-    if b.shape not in ((rows,), (rows, 1)) and not (len(b.shape) == 2 and b.shape[0] == rows):
-        raise ValueError(f"b has shape {tuple(b.shape)}; A needs ({rows},) or ({rows}, k)")
-    not_negative(rtol=rtol, atol=atol)
-    if maxiter is not None and (maxiter != int(maxiter) or maxiter < 0):
-        raise ValueError(f"maxiter must be an integer >= 0 or None, not {maxiter!r}")
-
-
-def check_start(n: int, b: Any, x0: Any) -> None:
-    """Raise ValueError unless x0 is None, 'Mb', or of a shape that fits."""
-    if isinstance(x0, str):
-        if x0 != "Mb":
-            raise ValueError(f"x0 must be an array or 'Mb', not {x0!r}")
-    elif x0 is not None and x0.shape not in ((n,), (n, *b.shape[1:])) and not (
-        tuple(x0.shape) == (n, 1) and len(b.shape) == 1
-    ):
-        raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected ({n},) or the shape of x")
-
-
-def check_preconditioner(M: Any, n: int, method: str, needs: tuple[str, ...]) -> Any:
-    """Return M as `matrix_like` does; raise ValueError where it does not suit the method."""
-    M = matrix_like(M, "M")
-    if tuple(M.shape) != (n, n):
-        raise ValueError(f"M has shape {tuple(M.shape)}; A needs ({n}, {n})")
-    check_traits(M, method, needs)
-    return M
-
-
-def check_traits(M: Any, method: str, needs: tuple[str, ...]) -> None:
-    """Raise ValueError where M lacks a trait that the method needs."""
-    # None: the trait is not known, which is the caller's promise to keep.
-    advice = {
-        "linear": "is not linear: use fcg (symmetric A) or fgmres",
-        "symmetric": "is not symmetric: use gmres or bicgstab, or fcg",
-        "positive_definite": "is not positive definite: use gmres",
-    }
-    for trait in needs:
-        if getattr(M, trait, None) is False:
-            needed = trait.replace("_", " ")
-            raise ValueError(f"{method} needs a {needed} M; this one {advice[trait]}")
-
-
 def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
                method: str, rtol: float = 1e-5, atol: float = 0.0, maxiter: int | None = None,
                M: Any = None, callback: Callable | None = None, needs: tuple[str, ...] = (),
@@ -580,12 +403,12 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
         from krylearn import registry
 
         M = registry.preconditioner(M, A)
-    b = _numbers(b, "b")
+    b = numbers(b, "b")
     check_arguments(method, A, b, square, rtol, atol, maxiter)
     rows, n = (int(size) for size in A.shape)
     if hasattr(x0, "start"):  # a surrogate: the start socket
         x0 = x0.start(A, b)
-    start = None if x0 is None or isinstance(x0, str) else _numbers(x0, "x0")
+    start = None if x0 is None or isinstance(x0, str) else numbers(x0, "x0")
     check_start(n, b, x0 if start is None else start)
     times_b = isinstance(x0, str)
     if M is not None:
@@ -597,7 +420,7 @@ def solve_with(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any = None, *,
     preconditioner: Operator = (
         Identity((n, n), dtype) if M is None else as_operator(M, dtype)
     )
-    B = _as_rows(b.reshape(rows, -1), dtype)
+    B = as_rows(b.reshape(rows, -1), dtype)
     X = np.zeros((B.shape[0], n), dtype)
     if start is not None:
         X[:] = start.reshape(n, -1).T
@@ -641,24 +464,3 @@ def run_loop(loop: Callable[[Solve], None], solve: Solve) -> None:
     loop(solve)
     if solve.reason is None:
         raise AssertionError("the method ended its loop before the solve was over")
-
-
-def join_records(infos: list[SolveInfo]) -> SolveInfo:
-    """Return one record for many columns: that of the worst, with everybody's work."""
-    if not infos:
-        return SolveInfo(
-            Reason.CONVERGED, iterations=0, matvecs=0, precond_applies=0, residuals=np.zeros(1),
-            residual=0.0, setup_seconds=0.0, solve_seconds=0.0, method="",
-        )  # fmt: skip
-    worst = max(infos, key=lambda info: (int(info) < 0, int(info) > 0, info.residual))
-    record = dict(worst.__dict__)
-    record.update(
-        matvecs=sum(info.matvecs for info in infos),
-        precond_applies=sum(info.precond_applies for info in infos),
-        iterations=max(info.iterations for info in infos),
-    )
-    joined = _unpickle_info(record)
-    joined.columns = tuple(infos)
-    return joined
-
-

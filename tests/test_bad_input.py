@@ -132,6 +132,29 @@ def test_object_and_string_elements(entry):
         entry.load()(dense, b, x0=b.astype(object))
 
 
+@every_method
+def test_sparse_right_hand_side_is_named(entry):
+    A, b = system(entry)
+    with pytest.raises(TypeError, match=r"b is a sparse array; use b.toarray\(\)"):
+        entry.load()(A, sp.csr_array(b[:, None]))
+
+
+@every_method
+@pytest.mark.parametrize("maxiter", [2.5, -1, "9", np.inf, np.nan])
+def test_maxiter_that_is_no_count(entry, maxiter):
+    A, b = system(entry)
+    with pytest.raises(ValueError, match="maxiter must be an integer >= 0 or None, not"):
+        entry.load()(A, b, maxiter=maxiter)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_size_of_b_says_nothing_about_a(scale):
+    A, b = system(registry.find("method", "minres"))
+    for M in (None, np.diag(1 / (1 + np.arange(len(b)) % 3))):
+        x, info = kl.minres(A, scale * b, M=M, rtol=1e-8)
+        assert info == 0, info
+
+
 # -- matrices that have no solution, or not one ----------------------------------------------
 
 

@@ -213,7 +213,7 @@ def minres_rotation(log, S, eps, sums):
         alpha, beta_last, beta = S[M_ALPHA].real, S[M_BETA].real, math.sqrt(square)
         cs, sn, dbar = S[M_CS].real, S[M_SN].real, S[M_DBAR].real
         epsilon_last, phibar = S[M_EPSILON].real, S[M_PHIBAR].real
-        size = max(max(S[M_SIZE].real, abs(alpha)), max(beta, beta_last))
+        size = max(max(S[M_SIZE].real, abs(alpha)), beta)  # the first beta is the residual's
         delta = cs * dbar + sn * alpha
         gbar, epsilon, dbar = sn * dbar - cs * alpha, sn * beta, -cs * beta
         gamma, root = math.hypot(gbar, beta), math.hypot(gbar, dbar)

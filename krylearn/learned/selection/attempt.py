@@ -13,11 +13,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from krylearn import registry
-from krylearn.interface import Reason, SolveInfo, _unpickle_info, time_limit
+from krylearn.interface import Reason, SolveInfo, time_limit
 from krylearn.kernels.bandits import sums
 from krylearn.kernels.vector import root
 from krylearn.learned.selection.arms import Arm
 from krylearn.learned.selection.held import Workshop
+from krylearn.record import info_from
 
 # Methods that carry a subspace.
 _RECYCLING = ("gcrodr", "recycled_cg")
@@ -288,7 +289,7 @@ def join(tries: list[Attempt], why: str) -> SolveInfo:
         solve_seconds=sum(one.solve_seconds for one in tries),
         method=_name(last.arm, last.start), choice=why,
     )  # fmt: skip
-    return _unpickle_info(record)
+    return info_from(record)
 
 
 @lru_cache(maxsize=256)

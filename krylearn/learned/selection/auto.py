@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.choose import solve as solve_by_rule
-from krylearn.interface import SolveInfo, _numbers, not_negative
+from krylearn.interface import SolveInfo, not_negative, numbers
 from krylearn.learned.selection.arms import (
     EXACT,
     Arm,
@@ -129,7 +129,7 @@ class AutoSolver:
         info : SolveInfo
             ``info.method`` names the configuration, ``info.choice`` says why it ran.
         """
-        A, b = matrix_like(A), _numbers(b, "b")
+        A, b = matrix_like(A), numbers(b, "b")
         given = {"rtol": rtol, "atol": atol, "maxiter": maxiter}
         settings: dict[str, Any] = dict(self.settings)
         settings |= {k: value for k, value in given.items() if value is not None}

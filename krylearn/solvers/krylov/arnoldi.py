@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from krylearn.arguments import check_count
 from krylearn.interface import Reason, Solve, solve_with
 from krylearn.kernels.dense import rotate
 from krylearn.kernels.vector import combine, orthogonalise, scale
@@ -21,8 +22,8 @@ def solve_by_arnoldi(A, b, x0, *, method: str, flexible: bool, restart: int | No
                      maxiter: int | None, callback: Callable | None, callback_type: str | None,
                      **arguments: Any):  # fmt: skip
     """Read the arguments that are GMRES's own, and solve."""
-    if restart is not None and (restart != int(restart) or restart < 1):
-        raise ValueError(f"restart must be an integer >= 1 or None, not {restart!r}")
+    check_count(1, restart=restart)
+    check_count(maxiter=maxiter)
     if callback_type not in (*CALLBACK_TYPES, None):
         raise ValueError(f"callback_type must be one of {CALLBACK_TYPES}, not {callback_type!r}")
     if callback is not None and callback_type is None:

@@ -116,7 +116,7 @@ def _minres(s: Solve) -> None:
             v_last, v, v_next = v, v_next, v_last
             Mv = s.precondition(v, buffer)
             beta_last, beta = beta, _m_norm(s, v, Mv)
-            size = max(size, abs(alpha), beta, beta_last)
+            size = max(size, abs(alpha), beta)  # not the first beta, which is the residual's
             # The last rotation on the new column of the tridiagonal matrix, then a new one.
             epsilon_last, delta = epsilon, cs * dbar + sn * alpha
             gbar, epsilon, dbar = sn * dbar - cs * alpha, sn * beta, -cs * beta
