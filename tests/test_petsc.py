@@ -437,6 +437,16 @@ def test_compiled_programs_solve_by_the_command_line_alone(program):
     assert "norm 1481.68" in out and "k = 5" in out and "omega = young (default), now" in out
 
 
+@pytest.mark.parametrize("program", ["poisson.c"], indirect=True)
+@pytest.mark.parametrize("kind", ["pc", "ksp"])
+def test_a_name_that_does_not_exist_is_said_in_a_compiled_program(program, kind):
+    wrong, right = {"pc": ("Multigird", "Multigrid"), "ksp": ("Gcrodr", "GCRODR")}[kind]
+    out, err = run([*program, f"-{kind}_type", "python", f"-{kind}_python_type",
+                    f"krylearn.petsc.{wrong}"])  # fmt: skip
+    assert "norm" not in out
+    assert f"no attribute '{wrong}'; is {right} meant?" in err
+
+
 def test_a_compiled_program_takes_directions_from_a_network(program):
     if importlib.util.find_spec("krylearn.learned.dcd") is None:
         pytest.skip("there are no networks for directions")

@@ -7,6 +7,8 @@ registry when PETSc or a user asks for them.
 from __future__ import annotations
 
 import importlib
+import sys
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -26,11 +28,36 @@ def _classes() -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    try:
+        return _found(name)
+    except AttributeError as error:
+        if _asked_by_petsc():
+            sys.stderr.write(f"krylearn: {error}{_nearest(name)}\n")
+            sys.stderr.flush()
+        raise
+
+
+def _found(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"krylearn.petsc.{_LAZY[name]}"), name)
     if name[0].isupper() and name in _classes():
         return _classes()[name]
     raise AttributeError(f"module 'krylearn.petsc' has no attribute {name!r}")
+
+
+def _nearest(name: str) -> str:
+    known = {one.lower(): one for one in _classes()}
+    near = get_close_matches(name.lower(), known, 1)
+    return f"; is {known[near[0]]} meant?" if near else ""
+
+
+def _asked_by_petsc() -> bool:
+    """Return whether a compiled program asks, which has no Python to show an exception."""
+    try:
+        sys._getframe(2)
+    except ValueError:
+        return True
+    return False
 
 
 def __dir__() -> list[str]:
