@@ -461,34 +461,40 @@ def test_papers_table(tmp_path, monkeypatch):
     from rich.console import Console
 
     from krylearn.benchmarks.papers import paper_names, run_paper, skr
+    from krylearn.benchmarks.papers.skr import cases, rounds
 
     assert "skr" in paper_names()
     small = {
-        "darcy, published": skr.Family(
-            skr._sequence("darcy", shape=(12, 12), variant="published"), (None, "ilu0"), (1e-5,)),
-        "darcy": skr.Family(
-            skr._sequence("darcy", shape=(12, 12)), ("ic0",), (1e-5,), symmetric=True,
+        "darcy, published": cases.Family(
+            cases.sequence("darcy", shape=(12, 12), variant="published"), (None, "ilu0"), (1e-5,)),
+        "darcy": cases.Family(
+            cases.sequence("darcy", shape=(12, 12)), ("ic0",), (1e-5,), symmetric=True,
             definite=True, others=("direct", "AMG")),
-        "helmholtz": skr.Family(skr._waves((10, 10), 5.0, 0.0), (None,), (1e-5,),
+        "helmholtz": cases.Family(cases.waves((10, 10), 5.0, 0.0), (None,), (1e-5,),
                                 symmetric=True),
-        "convection": skr.Family(
-            skr._sequence("convection_diffusion", shape=(12, 12)), ("sor",), (1e-5,)),
-        "damped waves in 3-D": skr.Family(skr._waves((5, 5, 5), 5.0, 0.1), (None,), (1e-5,)),
-        "waves in a changing medium": skr.Family(
-            skr._changing((6, 6, 6), 5.0, 0.1, 0.1), ("ilu0",), (1e-5,)),
-        "waves in changing rock": skr.Family(
-            skr._rock((6, 6, 6), 4.0, 0.7, 0.15), ("ilu0",), (1e-5,)),
+        "convection": cases.Family(
+            cases.sequence("convection_diffusion", shape=(12, 12)), ("sor",), (1e-5,)),
+        "damped waves in 3-D": cases.Family(cases.waves((5, 5, 5), 5.0, 0.1), (None,), (1e-5,)),
+        "waves in a changing medium": cases.Family(
+            cases.changing((6, 6, 6), 5.0, 0.1, 0.1), ("ilu0",), (1e-5,)),
+        "waves in changing rock": cases.Family(
+            lambda count: cases.rock((6, 6, 6), 4.0, 0.7, 0.15, 2 * count), ("ilu0",), (1e-5,)),
     }  # fmt: skip
     monkeypatch.setattr(skr, "families", lambda full: small)
+    monkeypatch.setattr(rounds, "SEQUENCES", ((0, 12), (3, 12)))
+    monkeypatch.setattr(rounds, "SHAPE", (6, 6, 6))
+    monkeypatch.setattr(rounds, "WAVENUMBER", 4.0)
     with Console(file=open(tmp_path / "log", "w"), width=140) as console:
         results = run_paper(console, "skr", tmp_path / "skr.json")
     text = (tmp_path / "log").read_text()
     assert "Does it pay?" in text
     assert (tmp_path / "skr-iterations.png").exists() and (tmp_path / "skr-seconds.png").exists()
     for name, rows in results["parts"].items():
-        if name == "spread":
-            assert len(rows) == 8 and all(len(row["rounds"]) == skr.MANY for row in rows)
-            continue
+        if name.startswith("rounds"):
+            assert len(rows[0]["rounds"]) == rounds.ROUNDS
+            heard = {(row["systems"], len(row["rounds"])) for row in rows}
+            assert heard <= {(rounds.FEW, 1), (12, rounds.ROUNDS)}
+            assert rows[0]["iterations"] < rows[3]["iterations"]  # than fresh
         assert all(row["converged"] == row["systems"] for row in rows if "error" not in row), name
     found = {row["entrant"] for row in skr.by_family(results)["darcy"]}
     assert {"CG", "recycled CG, sorted", "AMG", "direct", "GMRES(40)"} <= found
@@ -497,11 +503,13 @@ def test_papers_table(tmp_path, monkeypatch):
 
 
 def test_waves_in_rock_have_solvers_of_their_positive_part_beside_them():
-    from krylearn.benchmarks.papers import skr
+    from krylearn.benchmarks.papers.skr import cases, race
 
-    make = skr._rock((8, 8, 8), 4.0, 0.7, 0.15)
-    family = skr.Family(make, ("ilu0",), (1e-8,), others=("multigrid of div", "fast transforms"))
-    rows = skr.run_others(family, "rock", 1, lambda text: None)
+    def make(count):
+        return cases.rock((8, 8, 8), 4.0, 0.7, 0.15, 6 * count)
+
+    family = cases.Family(make, ("ilu0",), (1e-8,), others=("multigrid of div", "fast transforms"))
+    rows = race.run_others(family, "rock", 1, lambda text: None)
     assert len(rows) == 6 and all(row["converged"] == 6 for row in rows)
     by = {(row["M"], row["entrant"]): row["iterations"] for row in rows}
     assert by["multigrid of div", "GMRES(100)"] < by["fast transforms", "GMRES(100)"]
