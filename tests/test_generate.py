@@ -665,7 +665,10 @@ def test_samples_that_are_not_valid_make_the_status_1(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ten_thousand_samples_killed_five_times(tmp_path):
+def test_ten_thousand_samples_killed_five_times(tmp_path, monkeypatch):
+    # From a cold cache on: the first run compiles what the others load.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+
     def command(name):
         return [sys.executable, "-m", "krylearn.cli", "generate", "darcy", "--samples", "10000",
                 "--grid", "128", "--solver", "batch", "--out", str(tmp_path / name)]  # fmt: skip

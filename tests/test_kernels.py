@@ -171,6 +171,31 @@ def test_an_edit_in_another_file_is_seen_by_the_cache(tmp_path):
     assert answer() == "11"
 
 
+def test_a_kernel_calls_its_own_copies_of_functions():
+    """Samples had other last digits where the cache was cold: copies went by a shared name."""
+    from krylearn.kernels.parallel import jit
+
+    @jit
+    def callee(x):
+        total = 0.0
+        for i in range(x.shape[0]):
+            total += x[i] * x[i]
+        return total
+
+    @jit(noalias=True)
+    def caller(x):
+        return callee(x) + callee(x[1:])
+
+    assert caller(np.ones(10)) == 19.0
+    for kernel in (callee, caller):
+        for made in kernel.overloads.values():
+            bound = {
+                function.linkage.name for function in made.library._final_module.functions
+                if not function.is_declaration
+            }  # fmt: skip
+            assert bound <= {"external", "internal", "private"}
+
+
 def test_ranges_within_ranges_do_not_wait_for_each_other():
     """Each thread of the pool waited for a place in it: batches of large grids never ended."""
     import threading

@@ -23,6 +23,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite.binding import Linkage
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler import Compiler
 
@@ -56,7 +57,42 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
 
 
-class _NoAlias(Compiler):
+class _SelfContained(Compiler):
+    """Compiles functions whose callees are their own copies, whatever else the process has loaded.
+
+    Numba lets the copies that several kernels hold of one function go by one name, and all kernels
+    take that which was loaded first. Copies are optimised each in its place and may differ in a
+    rounding, so that a result would depend on what was called before, and on whether the cache
+    was warm.
+    """
+
+    def compile_extra(self, func):
+        library = self.state.targetctx.codegen().create_library(func.__qualname__)
+        library.enable_object_caching()
+        _keep_copies(library)
+        self.state.library = library
+        return super().compile_extra(func)
+
+
+def _keep_copies(library: Any) -> None:
+    finalise = library._finalize_final_module
+
+    def keep_and_finalise() -> None:
+        module = library._final_module
+        shared = module.clone()  # what other kernels take their copies from, as Numba makes it
+        for function in shared.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = "linkonce_odr"
+        library._shared_module = shared
+        for function in module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = "internal"
+        finalise()
+
+    library._finalize_final_module = keep_and_finalise
+
+
+class _NoAlias(_SelfContained):
     """Compiles functions whose array arguments share no memory that is written."""
 
     def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
@@ -92,7 +128,7 @@ def jit(function: Callable | None = None, *, noalias: bool = False, inline: bool
     """
     if function is None:
         return functools.partial(jit, noalias=noalias, inline=inline)
-    options: dict[str, Any] = {"pipeline_class": _NoAlias} if noalias else {}
+    options: dict[str, Any] = {"pipeline_class": _NoAlias if noalias else _SelfContained}
     if inline:
         options |= {"forceinline": True, "_nrt": False}
     dispatcher = numba.njit(

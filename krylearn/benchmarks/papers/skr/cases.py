@@ -53,7 +53,7 @@ def waves(shape: tuple[int, ...], wavenumber: float, damping: float) -> Callable
 
 
 def changing(shape: tuple[int, ...], wavenumber: float, roughness: float, damping: float,
-              ) -> Callable[[int], list]:  # fmt: skip
+             ) -> Callable[[int], list]:  # fmt: skip
     """Return a family of waves in a medium that goes round a circle, in an order that does not."""
 
     def make(count: int) -> list:
