@@ -159,6 +159,10 @@ class Trainer:
 
     # -- what a family defines -------------------------------------------------------------
 
+    def rate_now(self) -> float:
+        """Return the learning rate of the present step."""
+        return rate_at(self.config, self.step, self.steps)
+
     def draw_epoch(self, epoch: int) -> None:
         """Draw what the steps of an epoch train on: it depends on seed and epoch alone."""
 
@@ -239,7 +243,7 @@ class Trainer:
             self.draw_epoch(epoch)  # capturing has worked on what was drawn
         self._sum.zero_()
         for k in range(self.per_epoch):
-            self.rate.fill_(rate_at(self.config, self.step, self.steps))
+            self.rate.fill_(self.rate_now())
             self.draw(k)
             if self._graph is not None:
                 self._graph.replay()

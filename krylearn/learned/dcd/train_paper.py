@@ -9,6 +9,7 @@ of it reduce the residual, gradients passing through them (`unroll`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from krylearn.learned import training
+from krylearn.learned import training, weights
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 from krylearn.learned.dcd.systems import lanczos, obstacles, pressure_operator, ritz_basis
 from krylearn.learned.unrolled import Systems, mean_rate, norms_along
@@ -34,6 +35,10 @@ class Config(training.Settings):
         The family: `DirectionNet` or `PyramidNet`.
     stages : list of [shape, share of the epochs]
         Grids that training passes through, coarse ones first; the last one takes the rest.
+    cycles : bool
+        Whether each stage has a cycle of the learning rate of its own.
+    begin : str
+        Weights that training begins with: a shipped network, or a .safetensors file with its card.
     matrices : int
         Systems with other obstacles that a batch is shared out among.
     vectors : int
@@ -50,6 +55,8 @@ class Config(training.Settings):
     kind: str = "paper"
     network: str = "paper"
     stages: list[Any] = field(default_factory=lambda: [[[64, 64, 64], 1.0]])
+    cycles: bool = False
+    begin: str = ""
     matrices: int = 1
     vectors: int = 1000
     follow: int = 1
@@ -68,6 +75,11 @@ class Config(training.Settings):
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}")
         if self.batch % self.matrices:
             raise ValueError(f"batch {self.batch} is no multiple of matrices {self.matrices}")
+        if self.begin.endswith(".safetensors"):
+            self.begin = str(beside / self.begin)
+
+    def kept(self) -> dict[str, Any]:
+        return super().kept() | {"begin": Path(self.begin).name}
 
 
 class Trainer(training.Trainer):
@@ -85,16 +97,32 @@ class Trainer(training.Trainer):
         self.prepare(config)
         dimension = len(config.stages[0][0])
         model: Any = NETWORKS[config.network](**({"dimension": dimension} | config.model))
+        if config.begin:
+            weights.fill(model, weights.load(config.begin, "direction")[0], config.begin)
         layout: Any = torch.channels_last if dimension == 2 else torch.channels_last_3d
         super().__init__(config, model.to(memory_format=layout), config.steps, device)
         self._stage = -1
 
     # -- samples ---------------------------------------------------------------------------
 
+    def _ends(self) -> list[int]:
+        """Return the epochs that stages end with."""
+        shares = np.cumsum([share for _, share in self.config.stages])[:-1]
+        # Rounded, since shares are fractions: 0.29 of 100 is 28.999...
+        within = [math.ceil(round(share * self.config.epochs, 6)) for share in shares]
+        return [*within, self.config.epochs]
+
+    def rate_now(self) -> float:
+        if not self.config.cycles:
+            return super().rate_now()
+        ends = self._ends()
+        first = ends[self._stage - 1] if self._stage else 0
+        steps = (ends[self._stage] - first) * self.per_epoch
+        return training.rate_at(self.config, self.step - first * self.per_epoch, steps)
+
     def draw_epoch(self, epoch: int) -> None:
         config = self.config
-        ends = np.cumsum([share for _, share in config.stages]) * config.epochs
-        stage = min(int(np.searchsorted(ends, epoch, side="right")), len(ends) - 1)
+        stage = int(np.searchsorted(self._ends()[:-1], epoch, side="right"))
         if stage != self._stage:
             self._enter(stage)
         maker = torch.Generator(self.device).manual_seed(1000003 * (config.seed + 1) + epoch)
@@ -117,7 +145,8 @@ class Trainer(training.Trainer):
             for k in range(config.matrices)
         ]  # fmt: skip
         self.systems = Systems(operators, config.batch // config.matrices, device)
-        V, Y = [], []
+        n = int(np.prod(self.shape))
+        V, Y = torch.zeros(config.matrices, config.vectors, n, device=device), []
         for k, A in enumerate(operators):
             one = Systems([A], 1, device)
             maker = torch.Generator(device).manual_seed(1000003 * (config.seed + 1) + k)
@@ -128,9 +157,9 @@ class Trainer(training.Trainer):
             )  # fmt: skip
             basis = ritz_basis(alpha, beta)
             missing = config.vectors - len(vectors)
-            V.append(torch.nn.functional.pad(vectors, (0, 0, 0, missing)))
+            V[k, : len(vectors)] = vectors
             Y.append(torch.nn.functional.pad(basis, (0, missing, 0, missing)))
-        self._V, self._Y = torch.stack(V), torch.stack(Y).to(device)
+        self._V, self._Y = V, torch.stack(Y).to(device)
         batch = (config.batch, *self.shape)
         small = (config.batch, *[1] * len(self.shape))
         self.r, self.fresh = (torch.zeros(batch, device=device) for _ in range(2))
