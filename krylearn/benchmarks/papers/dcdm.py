@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import krylearn as kl
+from krylearn.benchmarks.deflation import Subdomains
 from krylearn.learned import weights
 
 TITLE = "Deep conjugate directions (DCD)"
@@ -85,10 +86,10 @@ def entrants(A: Any, b: Any, device: str) -> dict[str, tuple[Callable, Callable]
         return lambda: network.precondition(A), functools.partial(_dcd, A, b, **settings)
 
     found: dict[str, tuple[Callable, Callable]] = {"cg": (lambda: None, cg)}
+    found["deflated cg"] = (lambda: Subdomains(A), functools.partial(_deflated, A, b))
     if device == "cpu":
         matrix = A.tocsr()
         found["ic0-cg"] = (lambda: kl.IC0(matrix), cg)
-        found["deflated cg"] = (lambda: _space(A, b), functools.partial(_recycled, A, b))
         found["amg-cg"] = (lambda: kl.SmoothedAggregation(matrix), cg)
         found["multigrid-cg"] = (lambda: kl.multigrid(A), cg)
     else:
@@ -116,15 +117,8 @@ def _dcd(A: Any, b: Any, M: Any, rtol: float, **settings: Any) -> Any:
     return solve_with_network(A, b, M, rtol=rtol, **settings)
 
 
-def _space(A: Any, b: np.ndarray) -> Any:
-    """Return a deflation space from a solve with another right-hand side."""
-    space = kl.RecycleSpace()
-    kl.recycled_cg(A, A @ b, rtol=1e-6, recycle=space)
-    return space
-
-
-def _recycled(A: Any, b: Any, space: Any, rtol: float) -> Any:
-    return kl.recycled_cg(A, b, rtol=rtol, recycle=space)
+def _deflated(A: Any, b: Any, M: Any, rtol: float) -> Any:
+    return kl.cg(A, b, M.start(b), rtol=rtol, M=M)
 
 
 def _cupy_matrix(A: Any) -> Any:

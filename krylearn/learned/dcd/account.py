@@ -17,7 +17,13 @@ BESIDE = 4.0
 # What a pass costs, in the same steps: that of a stencil cycle, and the multiplications a cell of a
 # network for which there is time in one step, on the host and on the device.
 CYCLE = 7.0
-HOST_RATE, DEVICE_RATE = 53.0, 1500.0
+HOST_RATE, DEVICE_RATE = 53.0, 700.0
+# On a device a kernel that is launched by itself takes as long as a step of conjugate gradients on
+# so many cells, and a step no less than one on so few. In such launches: a recorded pass of the
+# stencil cycle, what a step with a network costs beside its pass, and what conjugate gradients
+# cost before their first step.
+LAUNCH, FEWEST = 5.5e5, 1.5e5
+CYCLE_LAUNCHES, BESIDE_LAUNCHES, START_LAUNCHES = 5, 20, 200
 
 
 def work_of(model: Any, rate: float) -> float:
@@ -25,6 +31,19 @@ def work_of(model: Any, rate: float) -> float:
     given = getattr(model, "multiplications", None)
     each = sum(p.numel() for p in model.parameters()) if given is None else given
     return max(1.0, each / rate)
+
+
+def launched(count: float, n: int) -> float:
+    """Return what so many launches cost, in steps of conjugate gradients for n unknowns."""
+    return count * LAUNCH / max(n, FEWEST)
+
+
+def work_on_device(model: Any, shape: tuple[int, ...]) -> float:
+    """Return what a pass costs on a device: by its multiplications or, on few cells, launches."""
+    n = math.prod(shape)
+    count = getattr(model, "launches", None)
+    each = 3 * sum(1 for _ in model.modules()) if count is None else count(shape)
+    return max(work_of(model, DEVICE_RATE), launched(each, n))
 
 
 def bound(A: Any) -> float:
@@ -39,14 +58,16 @@ class Trust:
     ----------
     s : Solve
     network : Preconditioner
-        ``network.work`` is what a pass costs, in steps of conjugate gradients, and
-        ``network.largest`` a bound on the eigenvalues of A.
+        ``network.work`` is what a pass costs, in steps of conjugate gradients, ``network.beside``
+        what a step costs beside it, ``network.start`` what conjugate gradients cost before their
+        first step, and ``network.largest`` a bound on the eigenvalues of A.
     limit : float
         What it may lose, as a share of what conjugate gradients would need.
 
     Notes
     -----
-    The account holds nothing but counts, so that a solve takes the same steps every time.
+    The account holds nothing but counts, so that a solve takes the same steps every time: on a
+    device, of launches too, which on small grids cost more than multiplications.
     Conjugate gradients need at most ``sqrt(kappa) / 2 * log(2 / eps)`` steps, fewer where
     eigenvalues are spread as those of grids are: two thirds of that is reckoned. Directions tell
     of kappa: no Rayleigh quotient lies below the smallest eigenvalue, so that the smallest one
@@ -63,13 +84,15 @@ class Trust:
         self.s, self.norms, self.failures = s, [float("inf")], 0
         s.extra.update(network_steps=0, dropped="")
         self.limit, self.work = limit, float(getattr(network, "work", 1.0))
+        self.beside = float(getattr(network, "beside", BESIDE))
+        self.start = float(getattr(network, "start", 0.0))
         self.largest = float(getattr(network, "largest", 0.0))
         # The first pass is free: without it nothing is known of the network.
         self.spent, self.smallest = -self.work, float("inf")
 
     def see(self, on: Any, p: Any, curvature: float) -> None:
         """Take note of a direction that the network proposed, before the step along it."""
-        self.spent += self.work + BESIDE
+        self.spent += self.work + self.beside
         square = on.square(p)
         if 0 < curvature < float("inf") and square > 0:
             self.smallest = min(self.smallest, curvature / square)
@@ -96,8 +119,8 @@ class Trust:
         if not (rnorm > goal > 0 and first > goal):
             return False
         kappa = max(1.0, self.largest / self.smallest)
-        needed = math.sqrt(kappa) / 3 * math.log(2 * first / goal)
-        each = self.work + BESIDE
+        needed = self.start + math.sqrt(kappa) / 3 * math.log(2 * first / goal)
+        each = self.work + self.beside
         if self.spent + each <= self.limit * needed:
             return False
         # Twice as much is allowed where that would do at the mean pace so far.

@@ -12,9 +12,18 @@ import torch
 from krylearn.cuda import arrays
 from krylearn.cuda.arrays import empty, shared, upload, zeros
 from krylearn.cuda.operators import CudaDense, CudaGridOperator, CudaOperator, never_stops
+from krylearn.cuda.solve import record
 from krylearn.kernels.cuda import scalars, stencil_cycle, vector
 from krylearn.kernels.cuda.launch import accumulator, blocks_for
-from krylearn.learned.dcd.account import CYCLE, DEVICE_RATE, work_of
+from krylearn.learned.dcd.account import (
+    BESIDE,
+    BESIDE_LAUNCHES,
+    CYCLE,
+    CYCLE_LAUNCHES,
+    START_LAUNCHES,
+    launched,
+    work_on_device,
+)
 from krylearn.learned.dcd.cycle import SINGLE, tables
 from krylearn.learned.dcd.direction import idle_cells
 from krylearn.learned.dcd.geometry import stack_of
@@ -59,6 +68,13 @@ def _array(tensor: torch.Tensor, dtype: Any) -> Any:
     return arrays.view(tensor.to(arrays.torch_dtype(dtype)).contiguous())
 
 
+def _priced(M: Any, work: float) -> None:
+    """Tell the account what a pass costs, a step beside it, and the start without a network."""
+    n = M.shape[0]
+    M.work, M.beside = work, max(BESIDE, launched(BESIDE_LAUNCHES, n))
+    M.start = launched(START_LAUNCHES, n)
+
+
 class _Level:
     """A table as the kernels take it."""
 
@@ -98,7 +114,8 @@ class CudaStencilCycle(CudaOperator):
         self._allocate()
         if not arrays.simulated():
             torch.cuda.synchronize()
-        self.largest, self.work = 2 * float(stack[0].max()), CYCLE
+        self.largest = 2 * float(stack[0].max())
+        _priced(self, max(CYCLE, launched(CYCLE_LAUNCHES, A.shape[0])))
         self.setup_seconds = time.perf_counter() - started
 
     def _allocate(self) -> None:
@@ -155,7 +172,7 @@ class CudaNetwork(CudaOperator):
             self._model = self._model.to(memory_format=torch.channels_last_3d)
         idle = idle_cells(A.wrapped)
         self.largest = 2 * float(_stack(A)[0].max())
-        self.work = work_of(model, DEVICE_RATE)
+        _priced(self, work_on_device(model, self._shape))
         self._idle = None if idle is None else torch.from_numpy(idle).to(self._place)
         self.setup_seconds = time.perf_counter() - started
 
@@ -178,6 +195,8 @@ class Vectors:
 
     def __init__(self, s: Any, network: Any) -> None:
         self.s, self.network = s, network.fresh()
+        # A pass of many short kernels is queued once, which compiles it, and then recorded.
+        self._pass: Any = "queued" if network.captures and not arrays.simulated() else None
 
     def rows(self, count: int) -> Any:
         return [self.s.empty() for _ in range(count)]
@@ -191,7 +210,20 @@ class Vectors:
 
     def propose(self, r: Any, z: Any) -> None:
         self.s.precond_applies += 1
-        self.network.apply(never_stops(), r, z)
+        if self._pass is None:
+            return self.network.apply(never_stops(), r, z)
+        if self._pass == "queued":
+            self._ends = self.s.empty(), self.s.empty()
+        x, y = self._ends
+        self.copy(r, x)
+        if self._pass == "queued":
+            self.network.apply(never_stops(), x, y)
+            self._pass = "compiled"
+        else:
+            if self._pass == "compiled":
+                self._pass = record(lambda: self.network.apply(never_stops(), x, y), 1)
+            self._pass.replay()
+        self.copy(y, z)
 
     def copy(self, x: Any, y: Any) -> None:
         shared(y)[...] = shared(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,6 +68,10 @@ class DirectionNet(nn.Module):
         every = sum(p.numel() for p in self.parameters())
         return every - coarse * (1 - 0.5**self.dimension)
 
+    def launches(self, shape: Sequence[int]) -> int:
+        """Kernels of a pass: three a convolution, with its bias and ReLU or sum, and a few more."""
+        return 3 * (2 + len(self.fine) + len(self.coarse) + len(self.last)) + 8
+
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of norm one, both (batch, n, ...)."""
         # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
@@ -128,6 +134,13 @@ class PyramidNet(nn.Module):
             sum(p.numel() for p in scale.parameters()) for scale in (self.finest, self.coarser)
         )
         return fine + coarse / (2**self.dimension - 1)
+
+    def launches(self, shape: Sequence[int]) -> int:
+        """Kernels of a pass, as for `DirectionNet`, on all scales."""
+        scales = 1 + max(0, math.ceil(math.log2(min(shape) / 4)))
+        each = [3 * (2 + len(s["before"]) + len(s["after"])) + 20
+                for s in (self.finest, self.coarser)]  # fmt: skip
+        return each[0] + (scales - 1) * each[1]
 
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of any size, both (batch, n, ...)."""
