@@ -324,6 +324,7 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(family
     if family == "paper":
         module, more = train_paper, dict(
             stages=[[[8, 8], 0.5], [[12, 12], 0.5]], vectors=40, matrices=2, follow=3, batch=4,
+            cycles=True,
             model=dict(fine=1, coarse=2, last=2, width=4))  # fmt: skip
     elif family == "pyramid":
         module, more = train_paper, dict(
@@ -352,6 +353,31 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(family
     A, b = pressure((24, 20))
     x, info = kl.dcd(A, b, rtol=1e-6, model=tmp_path / "whole" / "tiny.safetensors")
     assert info == 0
+
+
+def test_stages_have_cycles_of_the_learning_rate_and_weights_to_begin_with(tmp_path):
+    settings = dict(name="tiny", epochs=5, steps=4, batch=2, vectors=20, rate=1e-3, decay=0.0,
+                    precision="fp32", model=dict(fine=1, coarse=2, last=2, width=4),
+                    stages=[[[8, 8], 0.6], [[10, 10], 0.4]])  # fmt: skip
+    one = train_paper.Trainer(train_paper.Config(**settings, cycles=True))
+    rates = []
+    plain = one.rate_now
+    one.rate_now = lambda: rates.append(plain()) or rates[-1]
+    one.run(tmp_path / "one", say=lambda line: None)
+    for first, last in ((0, 12), (12, 20)):  # from half the rate to the hundredth of that
+        assert rates[first] < max(rates[first:last]) == pytest.approx(1e-3, rel=0.05)
+        assert rates[last - 1] == pytest.approx(5e-6)
+    path = tmp_path / "next.toml"
+    path.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in settings.items()
+                              if k != "model") + '\nbegin = "one/tiny.safetensors"\n'
+                    "model = { fine = 1, coarse = 2, last = 2, width = 4 }\n")  # fmt: skip
+    config = train_paper.Config.read(path)
+    assert config.kept()["begin"] == "tiny.safetensors"
+    two = train_paper.Trainer(config)
+    for ours, theirs in zip(two.model.parameters(), one.model.parameters()):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match="weights of another model"):
+        train_paper.Trainer(train_paper.Config(**settings, begin="paper64"))
 
 
 def test_the_command_trains(tmp_path):

@@ -164,7 +164,11 @@ def by_name(name: str, A: CudaOperator) -> Any:
         from krylearn.cuda.sweeps import on_device
 
         return on_device(registry.preconditioner(name, A.to("cpu"), order="multicolour"), A)
-    known = ", ".join((*_BY_NAME, *_SWEEPS, *_SET_UP_ON_HOST))
+    if name == "ic0":
+        from krylearn.cuda.incomplete import ic0
+
+        return ic0(A)
+    known = ", ".join((*_BY_NAME, "ic0", *_SWEEPS, *_SET_UP_ON_HOST))
     raise ValueError(f"no preconditioner {name!r} on CUDA; there are {known}")
 
 
