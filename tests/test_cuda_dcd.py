@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from on_cuda import DEVICE, by_themselves, runs, simulate  # noqa: E402
 
 import krylearn as kl  # noqa: E402
-from krylearn.benchmarks.deflation import Subdomains  # noqa: E402
+from krylearn.benchmarks.deflation import Subdomains, subdomains  # noqa: E402
 from krylearn.cuda import arrays, preconditioners  # noqa: E402
 from krylearn.learned.dcd import account  # noqa: E402
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet  # noqa: E402
@@ -119,3 +119,14 @@ def test_deflation_takes_the_sums_of_boxes_out_of_the_residual(shape):
     x, info = kl.cg(P.A, P.b, M.start(P.b), rtol=1e-8, M=M)
     assert info == 0 and info.iterations < 0.8 * plain.iterations
     assert np.linalg.norm(P.b - P.A @ x) <= 1.001e-8 * np.linalg.norm(P.b)
+
+
+@runs
+def test_deflation_on_the_device_takes_the_steps_of_the_host():
+    A, b = plume()
+    M, twin = subdomains(kl.to_cuda(A), 2), subdomains(A, 2)
+    given = arrays.upload(b)
+    x, info = kl.cg(kl.to_cuda(A), given, M.start(given), rtol=1e-8, M=M)
+    _, there = kl.cg(A, b, twin.start(b), rtol=1e-8, M=twin)
+    assert info == there == 0 and abs(info.iterations - there.iterations) <= 1
+    assert np.linalg.norm(b - A @ host(x)) <= 1.001e-8 * np.linalg.norm(b)

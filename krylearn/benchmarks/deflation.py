@@ -6,6 +6,7 @@ with a start that has solved in the space, it is the deflation of Nicolaides.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from typing import Any
@@ -14,7 +15,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Subdomains"]
+from krylearn.cuda import arrays
+from krylearn.cuda.arrays import shared
+from krylearn.cuda.operators import CudaOperator
+
+__all__ = ["CudaSubdomains", "Subdomains", "subdomains"]
+
+MOST = 4096
 
 
 class Subdomains:
@@ -27,8 +34,9 @@ class Subdomains:
     ----------
     A : GridOperator or CudaGridOperator
         Real.
-    side : int
-        Cells along an edge of a box.
+    side : int, optional
+        Cells along an edge of a box: by default 16, or twice that and so on where there would be
+        more than 4096 boxes, whose matrix is a dense one.
 
     References
     ----------
@@ -42,10 +50,15 @@ class Subdomains:
     # On what is left after the start; of all vectors it is neither.
     symmetric = positive_definite = None
 
-    def __init__(self, A: Any, side: int = 16) -> None:
+    def __init__(self, A: Any, side: int | None = None) -> None:
         started = time.perf_counter()
+        if side is None:
+            side = 16
+            while np.prod([-(-n // side) for n in A.grid.shape]) > MOST:
+                side *= 2
         self.A, self.shape, self.dtype, self.side = A, A.shape, A.dtype, side
-        self._device = "cuda" if getattr(A, "on_cuda", False) else "cpu"
+        cuda = getattr(A, "on_cuda", False) and not arrays.simulated()
+        self._device = "cuda" if cuda else "cpu"
         host, self._grid = getattr(A, "wrapped", A), A.grid.shape
         mask = np.ones(self._grid) if host.mask is None else host.mask.astype(float)
         self._boxes = tuple(-(-n // side) for n in self._grid)
@@ -70,7 +83,9 @@ class Subdomains:
         return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(x))
 
     def _product(self, x: torch.Tensor) -> torch.Tensor:
-        return self._tensor(self.A.matvec(x if self._device == "cuda" else x.numpy()))
+        if self._device == "cuda":
+            return self.A.matvec(x)
+        return torch.from_numpy(getattr(self.A, "wrapped", self.A).matvec(x.numpy()))
 
     def _corrected(self, r: torch.Tensor) -> torch.Tensor:
         return self._spread(self._inverse @ self._sums(r))
@@ -84,10 +99,10 @@ class Subdomains:
 
     def _spread(self, c: torch.Tensor) -> torch.Tensor:
         """Return ``W c``."""
-        x = c.reshape(self._boxes)
-        for axis, n in enumerate(self._grid):
-            x = x.repeat_interleave(self.side, axis).narrow(axis, 0, n)
-        return (x * self._mask).flatten()
+        apart = c.reshape([k for n in self._boxes for k in (n, 1)])
+        wide = apart.expand([k for n in self._boxes for k in (n, self.side)])
+        x = wide.reshape([n * self.side for n in self._boxes])
+        return (x[tuple(slice(0, n) for n in self._grid)] * self._mask).flatten()
 
     def _coarse_matrix(self) -> torch.Tensor:
         """Return ``W' A W`` from products with sums of boxes that lie three apart."""
@@ -98,7 +113,7 @@ class Subdomains:
         number = torch.arange(count, device=self._device)
         strides = [int(np.prod(self._boxes[d + 1 :])) for d in range(len(self._boxes))]
         for colour in itertools.product(range(3), repeat=len(self._boxes)):
-            own = sum((at[d] % 3 == c).flatten().to(torch.int8) for d, c in enumerate(colour))
+            own: Any = sum((at[d] % 3 == c).flatten().to(torch.int8) for d, c in enumerate(colour))
             chosen = own == len(colour)
             found = self._sums(self._product(self._spread(chosen.double())))
             # The one box of this colour in reach of each: at most a step away along each axis.
@@ -113,3 +128,41 @@ class Subdomains:
         empty = E.diagonal() == 0
         E.diagonal()[empty] = 1.0
         return (E + E.T) / 2
+
+
+class CudaSubdomains(CudaOperator):
+    """The same as an operator on the device, which a graph of iterations may hold.
+
+    Parameters
+    ----------
+    A : CudaGridOperator
+    side : int, optional
+    """
+
+    def __init__(self, A: Any, side: int | None = None) -> None:
+        super().__init__(A.shape, A.dtype)
+        self._parts, self._A = Subdomains(A, side), A
+        self._image = arrays.empty(A.shape[0], A.dtype)
+        self.setup_seconds = self._parts.setup_seconds
+
+    def start(self, b: Any) -> Any:
+        """Return ``Q b``, in the kind that b has."""
+        x = self._parts._corrected(torch.as_tensor(shared(b) if hasattr(b, "_ary") else b))
+        return arrays.upload(x.numpy()) if arrays.simulated() else x
+
+    def apply(self, log, x, out):
+        self._A.apply(log, x, self._image)
+        r, image = (torch.as_tensor(shared(array)) for array in (x, self._image))
+        z = r - self._parts._corrected(image - r)
+        shared(out)[...] = z.numpy() if arrays.simulated() else z
+
+    def fresh(self):
+        new = copy.copy(self)
+        new._sums, new._image = None, arrays.empty(self.shape[0], self.dtype)
+        new._A = self._A.fresh()
+        return new
+
+
+def subdomains(A: Any, side: int | None = None) -> Any:
+    """Return the deflation for an operator, where that lies."""
+    return (CudaSubdomains if getattr(A, "on_cuda", False) else Subdomains)(A, side)

@@ -68,7 +68,8 @@ class CudaIC0(CudaOperator):
         d = stack[0].real if self.dtype.kind == "c" else stack[0]
         if not bool((d > 0).all()):
             raise ValueError("ic0 needs a positive diagonal")
-        taken, places = 0 * d, 0
+        taken = 0 * d
+        places: Any = 0
         for axis, n in enumerate(grid.shape):
             square = abs(stack[1 + axis]) ** 2
             if not grid.periodic[axis]:

@@ -267,6 +267,8 @@ def read_dcdm(data: dict[str, Any]) -> Reading:
     rows = []
     for part, found in data["parts"].items():
         place, _, side = part.partition(" ")
+        if place in ("training", "safety"):
+            continue
         for row in found:
             both = row["setup_seconds"] + row["solve_seconds"]
             state = "converged" if row["converged"] else "not converged"

@@ -24,7 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 import krylearn as kl
-from krylearn.benchmarks.deflation import Subdomains
+from krylearn.benchmarks.deflation import subdomains
+from krylearn.benchmarks.directions import safety
+from krylearn.cuda.preconditioners import by_name
 from krylearn.learned import weights
 
 TITLE = "Deep conjugate directions (DCD)"
@@ -32,6 +34,10 @@ TOLERANCES = (1e-4, 1e-6)
 SEED, BALLS, RUNS = 4711, 4, 3
 # A pass of the paper's network over more cells than this takes too long without a GPU.
 PAPER_ON_HOST = 64**3
+# On more cells only these: what is left out is set up on the host in minutes, or has more numbers
+# in a layer than cuDNN counts.
+LARGE = 400**3
+THERE = ("cg, M = poisson3d", "dcd poisson3d", "cg", "deflated cg", "ic0-cg", "multigrid-cg")
 
 
 def parts(full: bool) -> dict[str, Callable]:
@@ -42,7 +48,10 @@ def parts(full: bool) -> dict[str, Callable]:
     if full:
         found["host 256"] = functools.partial(run, 256, "cpu")
     if _has_cuda():
-        found |= {f"cuda {side}": functools.partial(run, side, "cuda") for side in (64, 128, 256)}
+        found |= {f"cuda {side}": functools.partial(run, side, "cuda")
+                  for side in (64, 128, 256, 512)}  # fmt: skip
+        found |= {f"safety {side}": functools.partial(safety, side, "cuda")
+                  for side in (64, 128, 256)}  # fmt: skip
     found["training"] = training
     return found
 
@@ -86,7 +95,7 @@ def entrants(A: Any, b: Any, device: str) -> dict[str, tuple[Callable, Callable]
         return lambda: network.precondition(A), functools.partial(_dcd, A, b, **settings)
 
     found: dict[str, tuple[Callable, Callable]] = {"cg": (lambda: None, cg)}
-    found["deflated cg"] = (lambda: Subdomains(A), functools.partial(_deflated, A, b))
+    found["deflated cg"] = (lambda: subdomains(A), functools.partial(_deflated, A, b))
     if device == "cpu":
         matrix = A.tocsr()
         found["ic0-cg"] = (lambda: kl.IC0(matrix), cg)
@@ -94,21 +103,24 @@ def entrants(A: Any, b: Any, device: str) -> dict[str, tuple[Callable, Callable]
         found["multigrid-cg"] = (lambda: kl.multigrid(A), cg)
     else:
         host = A.wrapped
+        found["ic0-cg"] = (lambda: by_name("ic0", A), cg)
         found["cupy cg"] = (lambda: _cupy_matrix(host), functools.partial(_cupy_cg, b))
         found["amg-cg"] = (lambda: kl.SmoothedAggregation(host.tocsr()).to("cuda"), cg)
         if hasattr(kl.GeometricMultigrid, "to"):
             found["multigrid-cg"] = (lambda: kl.multigrid(host).to("cuda"), cg)
     for name in ("poisson3d", "poisson3d-untied"):
         if name in known:
-            found[f"dcd {name}"] = dcd(name)
+            found[f"dcd {name}"] = dcd(name, limit=np.inf)
+    if "poisson3d" in known:
+        found["dcd, limited, poisson3d"] = dcd("poisson3d")
     if "poisson3d" in known:
         found["cg, M = poisson3d"] = (lambda: kl.learned.DCD("poisson3d").precondition(A), cg)
-    for name in ("paper64", "pyramid3d"):
+    for name in ("paper64", "paper128", "pyramid3d"):
         if name in known and (device != "cpu" or n <= PAPER_ON_HOST):
             # Whatever it costs; and as `dcd` does by itself.
             found[f"dcd {name}"] = dcd(name, limit=np.inf)
             found[f"dcd, limited, {name}"] = dcd(name)
-    return found
+    return found if n < LARGE else {name: found[name] for name in THERE if name in found}
 
 
 def _dcd(A: Any, b: Any, M: Any, rtol: float, **settings: Any) -> Any:
@@ -266,6 +278,9 @@ def show(results: dict[str, Any], console: Console) -> None:
                 console.print(f"{row['name']}: {text}", markup=False)
             continue
         device, side = part.split()
+        if device == "safety":
+            console.print(_safety_table(side, rows))
+            continue
         table = Table(title=f"{side}^3 cells, {device}")
         for title in ("method", "rtol", "iterations", "set-up, s", "solve, s", "apply, ms", "MB"):
             table.add_column(title, justify="left" if title == "method" else "right")
@@ -281,6 +296,18 @@ def show(results: dict[str, Any], console: Console) -> None:
                           f"{1e3 * apply:.3f}" if apply else "",
                           f"{row['memory_bytes'] / 1e6:.0f}")  # fmt: skip
         console.print(table)
+
+
+def _safety_table(side: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"{side}^3 cells, cuda: networks of no use, (dcd - pass) / cg")
+    for title in ("network", "problem", "rtol", "cg, ms", "pass, ms", "dcd, ms", "ratio", "passes"):
+        table.add_column(title, justify="left" if title in ("network", "problem") else "right")
+    for row in rows:
+        table.add_row(row["network"], row["problem"], f"{row['rtol']:g}",
+                      *(f"{1e3 * row[k]:.2f}" for k in ("cg_seconds", "pass_seconds",
+                                                        "dcd_seconds")),
+                      f"{row['ratio']:.2f}", str(row["passes"]))  # fmt: skip
+    return table
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:

@@ -138,9 +138,11 @@ class PyramidNet(nn.Module):
     def launches(self, shape: Sequence[int]) -> int:
         """Kernels of a pass, as for `DirectionNet`, on all scales."""
         scales = 1 + max(0, math.ceil(math.log2(min(shape) / 4)))
-        each = [3 * (2 + len(s["before"]) + len(s["after"])) + 20
-                for s in (self.finest, self.coarser)]  # fmt: skip
-        return each[0] + (scales - 1) * each[1]
+
+        def each(scale: Any) -> int:
+            return 3 * (2 + len(scale["before"]) + len(scale["after"])) + 20
+
+        return each(self.finest) + (scales - 1) * each(self.coarser)
 
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of any size, both (batch, n, ...)."""
