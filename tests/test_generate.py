@@ -289,6 +289,20 @@ def test_corrupt_sample_is_made_again(tmp_path, whole, monkeypatch):
     assert out.read_bytes() == whole
 
 
+def test_limit_on_the_size_of_files_is_told(tmp_path):
+    """HDF5 crashed on it."""
+    program = (
+        "import resource, sys, krylearn as kl\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "try:\n    kl.generate('darcy', samples=500, grid=16, out=sys.argv[1], solver='cg')\n"
+        "except OSError as error:\n    print(error)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program, tmp_path / "d.h5"], check=True,
+                            capture_output=True, text=True)  # fmt: skip
+    assert "the disk does not take it (File too large)" in answer.stdout
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_full_disk_is_told_and_what_was_written_is_kept(tmp_path, whole, monkeypatch, count):
     write, out, room = os.pwrite, tmp_path / "d.h5", [7000]

@@ -230,7 +230,7 @@ def _fill(plan: Plan, layout: Layout, store: Store, report: Report, workers: int
     watcher.start(kept, report.samples)
     state, free = store.part.stat(), shutil.disk_usage(store.part.parent).free
     if (needed := state.st_size - 512 * state.st_blocks) > free:
-        watcher.warn(f"{needed / 1e9:.2f} GB are to be written, and {free / 1e9:.2f} GB are free")
+        watcher.warn(f"{needed / 1e6:,.0f} MB are to be written, and {free / 1e6:,.0f} MB are free")
     if plan.device == "cuda":
         from krylearn.data import cuda
 

@@ -147,6 +147,7 @@ def create(part: Path, plan: Plan, layout: Layout, solver: str, configuration: d
     import h5py
 
     draft = part.with_name(part.name + ".new")
+    _try_size(draft, plan.samples, layout)
     with h5py.File(draft, "w", libver=("v110", "v110")) as file:
         for a in layout.arrays:
             _allocate(file, a, plan.samples)
@@ -169,6 +170,20 @@ def create(part: Path, plan: Plan, layout: Layout, solver: str, configuration: d
         os.fsync(made.fileno())
     os.replace(draft, part)
     sync_folder(part.parent)
+
+
+def _try_size(draft: Path, samples: int, layout: Layout) -> None:
+    """Raise OSError where the disk would not take the skeleton: HDF5 may crash then."""
+    shared = sum(np.asarray(x).nbytes for x in (*layout.constants.values(), *layout.coordinates))
+    written = 2**16 + shared + 64 * samples  # HDF5's own structures among it
+    try:
+        with open(draft, "wb") as file:
+            file.write(bytes(written))
+            file.flush()
+            file.truncate(written + samples * sum(a.bytes for a in layout.arrays))
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def attributes(plan: Plan, layout: Layout, solver: str, configuration: dict) -> dict[str, Any]:
