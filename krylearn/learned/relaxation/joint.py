@@ -56,6 +56,8 @@ class YoungCB(ChebCB):
 
     Notes
     -----
+    Losses are taken in units of the iterations that Young's theory expects, ``1 / atanh(s)`` and
+    one, so that what is left to learn varies little with the context, and is as uncertain in all.
     Bayesian least squares: the coefficients of Young's arm are free, and those of every other lie
     about its neighbour's on the side of Young's. So an arm that has not been tried promises what
     its neighbour has shown, with the doubt that makes it worth a try; one standard deviation of
@@ -82,7 +84,7 @@ class YoungCB(ChebCB):
 
     _settings = ("young", "reach", "step", "degree", "interval", "limits", "budget", "loss")
     _state = (*ChebCB._state, "_predicted", "_noise2", "_judged", "_total", "_excess",
-              "_hardest")  # fmt: skip
+              "_hardest", "_unit", "_level")  # fmt: skip
 
     # Of the difference between neighbours, in units of the mean loss.
     _spread = 0.3
@@ -106,49 +108,58 @@ class YoungCB(ChebCB):
         self.young, self.reach, self.step = young, int(reach), float(step)
         self.limits, self.budget = (float(limits[0]), float(limits[1])), float(budget)
         self._sd, self._work = np.zeros(powers.size), np.zeros(self.degree + 1)
-        self._noise2 = self._total = self._excess = self._hardest = 0.0
+        self._noise2 = self._total = self._excess = self._hardest = self._level = 0.0
+        self._unit, self._radius = 1.0, 0.0
+        self._squares = [float(power) ** 2 for power in powers]
         self._judged = 0
 
     def choose(self, context: Any = None) -> float:
         """Return the relaxation to solve the next system with."""
         self._arm = self._decide(context)
-        return self._omega(self._arm, context)
+        return self._omega(self._arm, self._radius)
 
     def predict(self, context: Any = None) -> np.ndarray:
         """Return the loss to expect of each factor."""
-        y = np.empty(self.values.size)
-        self._look(context, np.empty(self.degree + 1), self._theta.copy(), y)
-        return y
+        y, place = np.empty(self.values.size), self._place(context_number(context))
+        self._look(place, np.empty(self.degree + 1), self._theta.copy(), y)
+        return y * self._theory(self.young.radius_at(context))
 
     def best(self, context: Any = None) -> float:
         """Return the relaxation with the least expected loss."""
-        return self._omega(int(leader(self.predict(context), self.reach)), context)
+        arm = int(leader(self.predict(context), self.reach))
+        return self._omega(arm, self.young.radius_at(context))
 
-    def _omega(self, arm: int, context: Any) -> float:
-        radius = self.young.radius_at(context)
+    def _omega(self, arm: int, radius: float) -> float:
         hardest = max(radius, self._hardest)
         if not hardest:
             return max(1.0, self.limits[0])
-        gap = max(1 - hardest**2, self._least_gap) * float(self.values[arm]) ** 2
+        gap = max(1 - hardest**2, self._least_gap) * self._squares[arm]
         # What this arm takes the squared radius for, which is in proportion in all contexts.
         squared = max(1 - gap, 0.0) * (radius / hardest) ** 2
         return min(max(2 / (1 + math.sqrt(1 - squared)), self.limits[0]), self.limits[1])
 
-    def _look(self, context: Any, features: np.ndarray, theta: np.ndarray, y: np.ndarray) -> int:
-        """Write what is expected of the context; return the arm to try."""
-        unit = self.mean or 1.0
+    def _theory(self, radius: float) -> float:
+        """Return the iterations that Young's theory expects, but for a factor."""
+        squared = max(1 - radius**2, self._least_gap)
+        return 1 + (1 / math.atanh(math.sqrt(squared)) if squared < 1 else 0.0)
+
+    def _look(self, place: float, features: np.ndarray, theta: np.ndarray, y: np.ndarray) -> int:
+        """Write what is expected at a place, in units of theory; return the arm to try."""
+        level = self._level or 1.0
         # Losses are counts: no arm is known better than to a hundredth.
-        noise = max(math.sqrt(self._noise2), 0.01 * unit)
+        noise = max(math.sqrt(self._noise2), 0.01 * level)
         return guided(
-            self._place(context_number(context)), self._gram, self._moment, self.reach, noise,
-            self._spread * unit, self.ridge, self._confidence, features, theta, y, self._sd,
-            self._factor, self._work,
+            place, self._gram, self._moment, self.reach, noise, self._spread * level, self.ridge,
+            self._confidence, features, theta, y, self._sd, self._factor, self._work,
         )  # fmt: skip
 
     def _decide(self, context: Any) -> int:
-        self._cover(context_number(context))
-        self._hardest = max(self._hardest, self.young.radius_at(context))
-        arm = self._look(context, self._features, self._theta, self._predicted)
+        c = context_number(context)
+        self._cover(c)
+        self._radius = radius = self.young.radius_at(context)
+        self._hardest = max(self._hardest, radius)
+        self._unit = self._theory(radius)
+        arm = self._look(self._place(c), self._features, self._theta, self._predicted)
         # What Young costs must be known before a loss to it can be told.
         if self.rounds <= self.degree or self._excess > self.budget * self._total:
             arm = self.reach
@@ -158,12 +169,14 @@ class YoungCB(ChebCB):
         return arm
 
     def _learn(self, arm: int, loss: float) -> None:
+        self._total += loss
+        if arm != self.reach:
+            self._excess += float(loss - self._unit * self._predicted[self.reach])
+        loss /= self._unit
+        self._level += (loss - self._level) / self.rounds
         error = loss - self._predicted[arm]
         # The first errors of an arm are of ignorance, not of noise.
         if self._gram[arm, 0, 0] > self.degree:
             self._judged += 1
             self._noise2 += float(error**2 - self._noise2) / min(self._judged, 100)
-        self._total += loss
-        if arm != self.reach:
-            self._excess += float(loss - self._predicted[self.reach])
         remember(self._features, loss, arm, self._memory, self._gram, self._moment)
