@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ _limits = threading.local()
 
 
 @contextmanager
-def time_limit(seconds: float, pace: float = math.inf) -> Iterator[None]:
+def time_limit(seconds: float, pace: Sequence[float] | None = None) -> Iterator[None]:
     """Let solves that run in the block end with `Reason.TIME_LIMIT` after so many seconds.
 
     Of several limits, one inside the other, the first to be reached counts. An iteration that has
@@ -64,10 +64,10 @@ def time_limit(seconds: float, pace: float = math.inf) -> Iterator[None]:
     ----------
     seconds : float
         From the beginning of the block.
-    pace : float
-        A solve ends, too, whose residual has fallen so slowly that at this rate it would take
-        more than ``1 + pace / share`` times the seconds, when a share of them, a tenth at least,
-        has gone by: what lags much is known early.
+    pace : sequence of float, optional
+        How far the logarithm of the least residual must have come towards the tolerance, from 0
+        to 1, when equal shares of the seconds have gone by, the first 0 and the last all of them.
+        A solve that lags ends, too.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def time_limit(seconds: float, pace: float = math.inf) -> Iterator[None]:
     before = getattr(_limits, "deadline", math.inf), getattr(_limits, "pace", None)
     now = time.perf_counter()
     _limits.deadline = min(before[0], now + seconds)
-    if pace < math.inf:
+    if pace is not None:
         _limits.pace = now, seconds, pace
     try:
         yield
@@ -129,7 +129,8 @@ class Solve:
         self.maxiter = maxiter
         self.callback = callback
         self.deadline = getattr(_limits, "deadline", math.inf)
-        self.pace: tuple[float, float, float] | None = getattr(_limits, "pace", None)
+        self.pace: tuple[float, float, Sequence[float]] | None = getattr(_limits, "pace", None)
+        self._least = math.inf
         self.iterations = self.matvecs = self.precond_applies = 0
         self.cycle = 1
         self.extra: dict[str, Any] = {}
@@ -196,12 +197,13 @@ class Solve:
         """Return whether the residual falls too slowly for the time limit."""
         if self.pace is None:
             return False
+        self._least = min(self._least, rnorm)
         began, seconds, pace = self.pace
-        first, share = self.residuals[0], (now - began) / seconds
-        if share < 0.1 or not first > self.tolerance > 0:
+        first, place = self.residuals[0], (now - began) / seconds * (len(pace) - 1)
+        if not first > self.tolerance > 0 or not place < len(pace) - 1:
             return False
-        done = math.log(first / min(rnorm, first)) / math.log(first / self.tolerance)
-        return share**2 > (share + pace) * done
+        done = math.log(first / min(self._least, first)) / math.log(first / self.tolerance)
+        return done < pace[int(place)]
 
     def count(self, rnorm: float) -> None:
         """Count one iteration and note its residual norm."""

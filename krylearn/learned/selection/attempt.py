@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,6 +30,8 @@ LEAST_DOMINANCE = 1e-5
 _SMALL, _SMALL_AXES = 200, {1: 100, 2: 9, 3: 9}
 _LARGER, _LARGER_AXES = 1500, {1: 1000, 2: 40, 3: 18}
 _warmed: set[tuple] = set()
+# Shares of a solve at which its course is noted.
+POINTS = np.linspace(0.0, 1.0, 21)
 
 
 class System:
@@ -205,7 +208,7 @@ class Attempt:
 
 
 def attempt(arm: Arm, system: System, workshop: Workshop, x0: Any, limit: float,
-            pace: float = math.inf) -> Attempt:  # fmt: skip
+            pace: Sequence[float] | None = None) -> Attempt:  # fmt: skip
     """Let an arm work on a system for `limit` seconds at most, less if it lags as by `pace`."""
     one = Attempt(arm)
     began = time.perf_counter()
@@ -248,8 +251,9 @@ def _judge(one: Attempt, system: System, x: Any, info: Any) -> None:
         one.note = info.reason.name.lower().replace("_", " ")
         first = float(info.residuals[0])
         goal = system.settings["rtol"] * system.norm
-        if one.undecided and first > goal > 0 and 0 < one.rnorm < first:
-            one.progress = math.log(first / one.rnorm) / math.log(first / goal)
+        least = float(info.residuals.min()) if one.undecided else 0.0
+        if first > goal > 0 and 0 < least < first:
+            one.progress = math.log(first / least) / math.log(first / goal)
         return
     x = np.asarray(x)
     shape = system.b.shape if system.b.ndim == 1 or system.b.shape[1] > 1 else system.b.shape[:1]
@@ -271,6 +275,19 @@ def _judge(one: Attempt, system: System, x: Any, info: Any) -> None:
         residuals=np.array([one.rnorm]), residual=one.rnorm, setup_seconds=0.0,
         solve_seconds=one.solve_seconds, method=one.arm.method,
     )  # fmt: skip
+
+
+def course_of(one: Attempt, goal: float) -> np.ndarray | None:
+    """Return how far the logarithm of the least residual had come at each of the `POINTS`.
+
+    None of a solve of few iterations, which has no course to speak of.
+    """
+    residuals = one.info.residuals if one.info is not None else np.empty(0)
+    if len(residuals) <= len(POINTS) // 2 or not residuals[0] > goal > 0:
+        return None
+    least = np.maximum(np.minimum.accumulate(residuals), goal)
+    done = np.log(residuals[0] / least) / math.log(residuals[0] / goal)
+    return np.interp(POINTS * (len(residuals) - 1), np.arange(len(residuals)), done)
 
 
 def join(tries: list[Attempt], why: str) -> SolveInfo:

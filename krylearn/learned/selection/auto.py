@@ -20,7 +20,16 @@ from krylearn.learned.selection.arms import (
     slope_guess,
     suited_arms,
 )
-from krylearn.learned.selection.attempt import Attempt, System, attempt, join, sums_of, warm
+from krylearn.learned.selection.attempt import (
+    POINTS,
+    Attempt,
+    System,
+    attempt,
+    course_of,
+    join,
+    sums_of,
+    warm,
+)
 from krylearn.learned.selection.held import Workshop
 from krylearn.learned.selection.race import PATIENCE, Race
 from krylearn.operators import matrix_like
@@ -36,8 +45,12 @@ NOTABLE = 0.15
 MOST_DRIFT = 0.5
 # What a variant of the leader may cost more, as a share.
 RISK = 0.3
-# An explored arm is stopped when it lags: by the measure of `time_limit`.
-PACE = 0.7
+# An explored arm is stopped when it lags so many times behind the course that residuals of its
+# method have taken, or behind that of any other method, or, with none known, behind the square of
+# what has gone by but for a first share.
+LAG, LAG_OTHER, PLATEAU = 1.3, 1.6, 0.2
+# It has such a share of its time at least.
+EARLIEST = 0.3
 # It has so many products' time at least.
 LEAST_PRODUCTS = 5
 # Of an arm that costs no more than so many times the leader's, other options are tried.
@@ -186,6 +199,8 @@ class _Lane:
         self.unit = 0.0
         self.doubted: set[Arm] = set()
         self.own, self.indefinite, self.steady = arms is None, False, False
+        self.drag = 1.0
+        self.courses: dict[str, np.ndarray] = {}
         self.starting, self._residuals = "given", dict.fromkeys(STARTS, 0.0)
         self._looked = 0
         self.bases = suited_arms(A) if arms is None else arms
@@ -212,8 +227,9 @@ class _Lane:
         why = "the first to be tried" if first else "the best so far" if arm == race.leader else (
             "explored" if not race.tracks[arm].pulls else "compared again")  # fmt: skip
         leads = arm == race.leader
-        limit = self._first_limit() if first else max(race.limit(arm), LEAST_PRODUCTS * self.unit)
-        pace = math.inf if first or leads else PACE
+        limit = self._first_limit() if first else max(
+            self.drag * race.limit(arm), LEAST_PRODUCTS * self.unit)  # fmt: skip
+        pace = None if first or leads else self._pace(arm)
         tries = [self._pull(arm, system, self._start(arm, system), limit, pace)]
         if not tries[0].solved:
             tries += self._rescue(system, tries[0], arm, limit)
@@ -236,11 +252,37 @@ class _Lane:
         return last.x, join(tries, why)
 
     def _pull(self, arm: Arm, system: System, x0: Any, limit: float,
-              pace: float = math.inf) -> Attempt:  # fmt: skip
+              pace: Any = None) -> Attempt:  # fmt: skip
         warm(arm, system)
         one = attempt(arm, system, self.workshop, x0, limit, pace)
         one.start = self._from(arm).start
         return one
+
+    def _pace(self, arm: Arm) -> list[float]:
+        """Return how far an arm should have come at each of the `POINTS` of its time."""
+        course = self.courses.get(arm.method)
+        if course is not None:
+            pace = np.interp(POINTS / LAG, POINTS, course)
+        else:
+            others = [np.interp(POINTS / LAG_OTHER, POINTS, one) for one in self.courses.values()]
+            pace = np.min([np.maximum(POINTS - PLATEAU, 0.0) ** 2, *others], axis=0)
+        return np.where(POINTS < EARLIEST, 0.0, pace).tolist()
+
+    def _gone(self, arm: Arm, progress: float) -> float:
+        """Return which share of a solve may have gone by when it has come so far."""
+        course = self.courses.get(arm.method)
+        if course is None:
+            others = list(self.courses.values())
+            course = np.min(others, axis=0) if others else np.maximum(POINTS - PLATEAU, 0.0)
+        return float(POINTS[max(np.searchsorted(course, progress, side="right") - 1, 1)])
+
+    def _note_course(self, arm: Arm, one: Attempt, system: System) -> None:
+        if self.race.tracks[arm].solved > LOOKS or arm.call is not None:
+            return
+        course = course_of(one, system.settings["rtol"] * system.norm)
+        if course is not None:
+            known = self.courses.get(arm.method, course)
+            self.courses[arm.method] = known + 0.3 * (course - known)
 
     def _from(self, arm: Arm) -> Arm:
         """Return the arm with the start that it gets, which is the caller's unless it says more."""
@@ -313,13 +355,17 @@ class _Lane:
         if one.solved:
             solving = self.workshop.solving(arm, one)
             share = self.workshop.share(arm, one)
+            # By how much the machine is slower than usual, of late.
+            drag = min(one.solve_seconds / max(solving, TINY), 3.0)
+            self.drag = max(self.drag + 0.1 * (drag - self.drag), 1.0)
             if not track.pulls and arm.reuse == "update":
                 share /= 2  # the first has to be made, the next only updated
-            race.solved(arm, solving + share, spent)
+            race.solved(arm, solving + share, spent / self.drag)
+            self._note_course(arm, one, system)
             self._branch(arm, one, system)
         elif one.undecided:
-            cost = self.workshop.solving(arm, one) / max(one.progress, 0.05)
-            race.missed(arm, spent, f"given up after {one.seconds:.2g} s",
+            cost = self.workshop.solving(arm, one) / self._gone(arm, one.progress)
+            race.missed(arm, spent / self.drag, f"given up after {one.seconds:.2g} s",
                         cost + self.workshop.share(arm, one))  # fmt: skip
             self._branch(arm, one, system)
         else:

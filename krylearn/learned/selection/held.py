@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import weakref
@@ -18,6 +19,8 @@ from krylearn.learned.selection.arms import Arm
 LIFE = 20.0
 # A set-up is never spread over more systems than these.
 MOST = 200.0
+# An attempt of fewer iterations that has solved nothing says little of their price.
+FEW = 3
 # Whether A changes is told from as few systems.
 SOON = 3
 # Of so many measurements the median counts.
@@ -82,6 +85,7 @@ class Workshop:
         self._held: dict[tuple, Held] = {}
         self._lives: dict[Arm, float] = {}
         self._spaces: dict[Arm, Any] = {}
+        self._touched: set[tuple] = set()
         self._rates: dict[tuple, deque] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def arrived(self, system: Any) -> None:
@@ -136,6 +140,11 @@ class Workshop:
         M = registry.preconditioner(arm.precond, system.A, **dict(arm.precond_options))
         seconds = time.perf_counter() - began
         self._held[key] = Held(M, system.mark, seconds)
+        if key not in self._touched:
+            # Memory that is used for the first time would make the first solve look slow.
+            self._touched.add(key)
+            with contextlib.suppress(Exception):
+                M.apply(system.b, np.empty_like(system.b))
         return M, seconds
 
     def forget(self, arm: Arm) -> None:
@@ -144,15 +153,19 @@ class Workshop:
         self._held.pop((arm.precond, arm.precond_options), None)
 
     def solving(self, arm: Arm, one: Any) -> float:
-        """Return what a solve costs: its iterations, at the median price of one.
+        """Return what a solve costs: its iterations, at the usual price of one.
 
         So that two arms which differ in what they start from, or in how old their preconditioner
-        is, compare by what they do and not by what else the machine had to do meanwhile.
+        is, compare by what they do and not by what else the machine had to do meanwhile, which
+        only ever makes it slower: the usual price is the lower quartile.
         """
         count = max(one.info.iterations, 1)
-        rates = self._rates[arm.method, arm.options, arm.precond, arm.precond_options]
-        rates.append(one.solve_seconds / count)
-        seconds = count * median(rates)
+        # What the relaxation is does not change what an iteration costs.
+        alike = tuple(one for one in arm.precond_options if one[0] != "omega")
+        rates = self._rates[arm.method, arm.options, arm.precond, alike]
+        if one.solved or count >= FEW or not rates:
+            rates.append(one.solve_seconds / count)
+        seconds = count * sorted(rates)[len(rates) // 4]
         held = self._held.get((arm.precond, arm.precond_options))
         if held is not None:
             held.served(seconds)
@@ -181,7 +194,7 @@ class Workshop:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
-        left = {"_held": {}, "_spaces": {}, "_entries": None, "_same": None,
+        left = {"_held": {}, "_spaces": {}, "_touched": set(), "_entries": None, "_same": None,
                 "_sample": np.empty(0), "_rates": dict(self._rates)}
         return self.__dict__ | left
 

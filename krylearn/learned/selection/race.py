@@ -154,7 +154,7 @@ class Race:
         self.level = math.nan
         self.feature = 0.0
         self.spread = SPREAD
-        self.excess = 0.0
+        self.excess = self.paid = 0.0
         self._resting, self._next_look = False, 0
         self._leader: Any = ...  # where it must be found again
 
@@ -233,7 +233,8 @@ class Race:
         if self.rounds > HASTE and (self._resting or self.rounds < self._next_look):
             return leader
         cost = self.expected(leader)
-        allowed = self.share * cost * max(self.horizon, self.rounds) - self.excess
+        left = max(self.horizon - self.rounds, 0)
+        allowed = self.share * (self.paid + cost * left) - self.excess
         for arm in untried:
             track = self.tracks[arm]
             if (1 - lasting) * track.guess + track.risk * cost <= allowed:
@@ -281,7 +282,7 @@ class Race:
         self._leader = arm if leads and error <= 0 else ...
 
     def missed(self, arm: Hashable, spent: float, note: str, cost: float | None = None,
-               certain: bool = False) -> None:  # fmt: skip
+               certain: bool = False, doubt: float = 0.3) -> None:  # fmt: skip
         """Take note that a pull did not solve its system.
 
         Parameters
@@ -295,6 +296,8 @@ class Race:
             Seconds that it might have needed.
         certain : bool
             It cannot do it at all.
+        doubt : float
+            Standard deviation of the logarithm of `cost`.
         """
         track, leads = self.tracks[arm], arm == self.leader
         self._count(arm, spent)
@@ -310,7 +313,7 @@ class Race:
                 self.level += (found - known) / 2
                 found -= (found - known) / 2
             # An estimate, which counts for less than a measurement.
-            track.take(self.feature, found, 0.3)
+            track.take(self.feature, found, min((self.spread / doubt) ** 2, 1.0))
         elif track.weight == 0:
             track.mean, track.centre = math.log(10.0), self.feature
 
@@ -339,6 +342,7 @@ class Race:
     def _count(self, arm: Hashable, spent: float) -> None:
         leader = self.leader
         self._resting = leader is not None and arm != leader
+        self.paid += spent if leader is None else self.expected(leader)
         if self._resting:
             self.excess += max(spent - self.expected(leader), 0.0)
         self.rounds += 1
