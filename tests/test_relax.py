@@ -218,6 +218,13 @@ def test_regret_on_shifted_laplacians():
     assert wrong > 2 * formula and max(mended) < 1.02 * cheb
 
 
+def test_joint_policy_keeps_to_young_where_contexts_are_hard():
+    # Losses that rise steeply in the hardest contexts: what Young would have cost is known there.
+    young = kl.Young(radius=math.cos(math.pi / 11), diagonal=4.0)
+    (formula, joint), _ = totals(3000, [young, kl.YoungCB(young)], law=(0.5, 1.5), seed=3)
+    assert joint < 1.01 * formula
+
+
 def test_committing():
     policy = kl.ExploreThenCommit([1.0, 1.5, 1.9], trials=2)
     chosen = play(policy, 10)

@@ -11,10 +11,12 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 import krylearn as kl
-from krylearn.interface import Reason, time_limit
+from krylearn.interface import Reason, Solve, time_limit
 from krylearn.learned.selection import Arm, Race
 from krylearn.learned.selection.arms import parse_arm, setup_guess, suited_arms
+from krylearn.learned.selection.attempt import POINTS
 from krylearn.learned.selection.held import Held
+from krylearn.operators import as_operator
 
 
 def laplacian(m, shift=0.0):
@@ -213,7 +215,19 @@ def worsens(A, b, x0=None, **settings):
     return x + 1.0, info
 
 
-POISONS = [raises, lies, nans, nothing, scalar, explodes, hangs, worsens]
+def creeps(A, b, x0=None, maxiter=None, **ignored):
+    # Comes nearer all the time, and never there.
+    x = np.zeros(len(b)) if x0 is None else np.array(x0)
+    for _ in range(200):
+        x += 1e-7 * (b - A @ x)
+    return x, 200
+
+
+def to_maxiter(A, b, x0=None, **settings):
+    return kl.cg(A, b, x0, **(settings | {"maxiter": 1}))
+
+
+POISONS = [raises, lies, nans, nothing, scalar, explodes, hangs, worsens, creeps, to_maxiter]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -257,7 +271,12 @@ def test_a_poisoned_preconditioner(monkeypatch):
         out[:] = np.nan
         return out
 
-    for bad in (broken, lambda r, out: np.multiply(r, -1.0, out=out)):
+    def blind(r, out):
+        out[:] = 0.0  # sees one unknown: CG goes on to maxiter, or to the time limit
+        out[0] = r[0]
+        return out
+
+    for bad in (broken, blind, lambda r, out: np.multiply(r, -1.0, out=out)):
         monkeypatch.setattr(kl.IC0, "apply", lambda self, r, out, bad=bad: bad(r, out))
         solver = kl.AutoSolver(["cg+ic0", "cg+jacobi"], rtol=1e-8)
         for k in range(12):
@@ -409,14 +428,41 @@ def test_time_limit(method):
 
 
 def test_pace():
-    # Jacobi would take far more than a second; a third of that tells.
+    # Jacobi would take far more than two seconds; half of that tells.
     A, b = laplacian(150), np.ones(22500)
     began = time.perf_counter()
-    with time_limit(1.0, pace=2.0):
+    with time_limit(2.0, pace=[0.0, 0.0, 0.9, 1.0]):
         x, info = kl.jacobi(A, b, rtol=1e-12, maxiter=10**9)
-    assert info.reason is Reason.TIME_LIMIT and time.perf_counter() - began < 0.9
-    with time_limit(60.0, pace=2.0):
+    assert info.reason is Reason.TIME_LIMIT and time.perf_counter() - began < 1.9
+    with time_limit(60.0, pace=[0.0, 0.3, 1.0]):
         assert kl.cg(A, b)[1] == 0
+
+
+def test_a_residual_that_wavers_does_not_lag():
+    # The least residual so far is compared, not that of the moment.
+    one = as_operator(np.eye(2), float)
+    s = Solve(one, np.ones(2), np.zeros(2), one, rtol=1e-8, atol=0.0, maxiter=9, callback=None)
+    s.residuals, s.pace = [1.0], (0.0, 1.0, [0.0, 0.2, 0.5])
+    s.tolerance = 1e-8
+    assert not s._lags(1e-6, 0.1) and not s._lags(10.0, 0.6)
+    s._least = 1.0
+    assert s._lags(10.0, 0.6) and not s._lags(10.0, 0.2)
+
+
+def test_what_lags_is_judged_by_the_course_of_its_method():
+    # Residuals that stay where they are for long say little; a course that is known, more.
+    solver = kl.AutoSolver(["cg", "bicgstab", "minres"])
+    for P in kl.problems.sequence("darcy", 3, shape=(12, 12)):
+        solver.solve(P.A, P.b)
+    lane = next(iter(solver._lanes.values()))
+    course = np.maximum(POINTS - 0.5, 0.0) * 2
+    lane.courses = {"cg": course}
+    cg, other = Arm("cg", "jacobi"), Arm("bicgstab")
+    assert lane._gone(cg, 0.0) == pytest.approx(0.5) and lane._gone(cg, 0.45) == pytest.approx(0.7)
+    assert lane._gone(other, 0.45) == pytest.approx(0.7)
+    paces = np.array([lane._pace(cg), lane._pace(other)])
+    assert (paces <= course + 1e-12).all() and (paces[1] <= paces[0]).all()
+    assert (paces[:, POINTS < 0.3] == 0).all() and paces[0, -1] > 0.5
 
 
 # -- in a sequence ---------------------------------------------------------------------------------

@@ -66,9 +66,24 @@ class System:
         """The numbers that A is made of, where they are to be had."""
         return None if self.array is None else self.array.ravel()
 
+    @property
+    def _varying(self) -> bool:
+        """Whether A is a real stencil whose coefficients vary."""
+        stack = getattr(self.A, "_stack", None)
+        return (isinstance(stack, np.ndarray) and stack.dtype.kind == "f"
+                and not self.A._constant)  # fmt: skip
+
+    @cached_property
+    def _rows(self) -> list[tuple[float, float]]:
+        """Sums of squares, and sums, of each coefficient of a stencil over all points."""
+        return [sums_of(row.ravel()) for row in self.A._stack]
+
     @cached_property
     def mark(self) -> tuple:
         with np.errstate(all="ignore"):
+            if self._varying:
+                squares, totals = zip(*self._rows)
+                return (sum(squares), *totals)
             if self.entries is None:
                 return sums_of(self.product(np.cos(np.arange(self.A.shape[1]))))
             where: tuple = ()
@@ -80,10 +95,13 @@ class System:
     @cached_property
     def dominance(self) -> float:
         if hasattr(self.A, "grid"):
-            stack = self.A._stack
-            if self.A._constant:  # of a point that is not at a side
-                stack = stack[(slice(None), *(size // 2 for size in stack.shape[1:]))]
-            each = [abs(float(row.sum().real)) for row in stack]
+            if self._varying:
+                each = [abs(total) for _, total in self._rows]
+            else:
+                stack = self.A._stack
+                if self.A._constant:  # of a point that is not at a side
+                    stack = stack[(slice(None), *(size // 2 for size in stack.shape[1:]))]
+                each = [abs(float(row.sum().real)) for row in stack]
             twice = 2.0 if len(each) == self.A.grid.ndim + 1 else 1.0
             share = (each[0] - twice * sum(each[1:])) / (each[0] or 1.0)
         elif self.entries is None:

@@ -55,7 +55,7 @@ EARLIEST = 0.3
 LEAST_PRODUCTS = 5
 # Of an arm that costs no more than so many times the leader's, other options are tried.
 NEAR = 1.3
-# So many systems long, and after that at every such, starting guesses are compared.
+# So many systems long, and after that ever more seldom, starting guesses are compared.
 LOOKS = 6
 STARTS = ("given", "previous", "extrapolated")
 # In place of norms that are zero.
@@ -202,7 +202,7 @@ class _Lane:
         self.drag = 1.0
         self.courses: dict[str, np.ndarray] = {}
         self.starting, self._residuals = "given", dict.fromkeys(STARTS, 0.0)
-        self._looked = 0
+        self._looked = self._next_look = 0
         self.bases = suited_arms(A) if arms is None else arms
 
     def solve(self, system: System) -> tuple[np.ndarray, SolveInfo]:
@@ -229,7 +229,9 @@ class _Lane:
         leads = arm == race.leader
         limit = self._first_limit() if first else max(
             self.drag * race.limit(arm), LEAST_PRODUCTS * self.unit)  # fmt: skip
-        pace = None if first or leads else self._pace(arm)
+        # What differs from the leader in one thing need not lag, only be slower.
+        near = first or leads or race.tracks[arm].risk < 1
+        pace = None if near else self._pace(arm)
         tries = [self._pull(arm, system, self._start(arm, system), limit, pace)]
         if not tries[0].solved:
             tries += self._rescue(system, tries[0], arm, limit)
@@ -274,7 +276,7 @@ class _Lane:
         if course is None:
             others = list(self.courses.values())
             course = np.min(others, axis=0) if others else np.maximum(POINTS - PLATEAU, 0.0)
-        return float(POINTS[max(np.searchsorted(course, progress, side="right") - 1, 1)])
+        return float(POINTS[max(int(np.searchsorted(course, progress, side="right")) - 1, 1)])
 
     def _note_course(self, arm: Arm, one: Attempt, system: System) -> None:
         if self.race.tracks[arm].solved > LOOKS or arm.call is not None:
@@ -297,8 +299,9 @@ class _Lane:
         """Find out, by its residual, which starting guess is nearest; now and then only."""
         self._looked += 1
         there = system.starts()
-        if self.starting in there and self._looked > LOOKS and self._looked % LOOKS:
+        if self.starting in there and self._looked > LOOKS and self._looked < self._next_look:
             return
+        self._next_look = self._looked + max(self._looked // 3, 1)
         for start in there:
             nearest, size = system.start_norm(Arm("", start=start)), system.norm
             norm = math.log(max(nearest, TINY)) - math.log(max(size, TINY))
@@ -364,9 +367,10 @@ class _Lane:
             self._note_course(arm, one, system)
             self._branch(arm, one, system)
         elif one.undecided:
-            cost = self.workshop.solving(arm, one) / self._gone(arm, one.progress)
-            race.missed(arm, spent / self.drag, f"given up after {one.seconds:.2g} s",
-                        cost + self.workshop.share(arm, one))  # fmt: skip
+            gone = self._gone(arm, one.progress)
+            cost = self.workshop.solving(arm, one) / gone + self.workshop.share(arm, one)
+            race.missed(arm, spent / self.drag, f"given up after {one.seconds:.2g} s", cost,
+                        doubt=0.5 - 0.4 * gone)  # fmt: skip
             self._branch(arm, one, system)
         else:
             indefinite = arm.method == "cg" and one.indefinite

@@ -28,6 +28,8 @@ RECENT = 15
 # Of a matrix that is the very same object as before, each so many-th entry is looked at: who
 # writes other values into it seldom spares all of these.
 SAMPLE = 61
+# After so many updates that were refused, new ones are made at once, but for one in `LOOKS`.
+PATIENCE = 3
 # For so many systems, and for two of so many later, the change of A is measured.
 LOOKS = 30
 
@@ -86,6 +88,7 @@ class Workshop:
         self._lives: dict[Arm, float] = {}
         self._spaces: dict[Arm, Any] = {}
         self._touched: set[tuple] = set()
+        self._refused: dict[tuple, int] = defaultdict(int)
         self._rates: dict[tuple, deque] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def arrived(self, system: Any) -> None:
@@ -129,13 +132,14 @@ class Workshop:
             life = self._lives.get(arm, float(held.count))
             self._lives[arm] = 0.5 * (life + held.count)
         began = time.perf_counter()
-        if held is not None and arm.reuse != "new":
+        if held is not None and arm.reuse != "new" and not self._in_vain(key):
             try:
                 held.M.update(system.A)
                 held.renewed(system.mark, time.perf_counter() - began)
+                self._refused[key] = 0
                 return held.M, held.setup
             except (ValueError, TypeError, NotImplementedError):
-                began = time.perf_counter()  # another pattern: make a new one
+                self._refused[key] += 1  # another pattern: make a new one
         self._held.pop(key, None)
         M = registry.preconditioner(arm.precond, system.A, **dict(arm.precond_options))
         seconds = time.perf_counter() - began
@@ -146,6 +150,13 @@ class Workshop:
             with contextlib.suppress(Exception):
                 M.apply(system.b, np.empty_like(system.b))
         return M, seconds
+
+    def _in_vain(self, key: tuple) -> bool:
+        """Return whether an update need not be tried: it has been refused, time and again."""
+        if self._refused[key] < PATIENCE:
+            return False
+        self._refused[key] += 1
+        return bool(self._refused[key] % LOOKS)
 
     def forget(self, arm: Arm) -> None:
         """Drop the arm's preconditioner, with which something is wrong; look at all of A again."""
@@ -194,12 +205,13 @@ class Workshop:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
-        left = {"_held": {}, "_spaces": {}, "_touched": set(), "_entries": None, "_same": None,
-                "_sample": np.empty(0), "_rates": dict(self._rates)}
+        left: dict[str, Any] = {"_held": {}, "_spaces": {}, "_touched": set(), "_entries": None, "_same": None,
+                "_sample": np.empty(0), "_rates": dict(self._rates), "_refused": {}}
         return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
         rates = state.pop("_rates")
+        del state["_refused"]
         self.__dict__.update(state)
         self._rates.update(rates)

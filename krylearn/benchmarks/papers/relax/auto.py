@@ -13,6 +13,7 @@ import numpy as np
 import krylearn as kl
 from krylearn.learned.selection.arms import EXACT, Arm, parse_arm, suited_arms
 from krylearn.learned.selection.attempt import System, attempt, warm
+from krylearn.learned.selection.auto import STARTS
 from krylearn.learned.selection.held import Workshop
 from krylearn.problems import Problem
 
@@ -25,8 +26,13 @@ NEAR, MOST = 1.3, 8
 CAP, SLACK = 3.0, 0.3
 # The rule of `kl.solve` is followed at every so many systems.
 RULE_EVERY = 4
-# Those that take any matrix, for the comparison over all sequences.
-GENERAL = ("direct", "gmres+ilu0", "bicgstab+ilu0")
+# Methods and preconditioners that take any matrix, for the comparison over all sequences.
+METHODS = ("gmres", "bicgstab", "idrs", "gcrodr")
+PRECONDITIONERS = ("ilu0", "jacobi", "gauss_seidel")
+# Those whose variants may matter.
+BEST = ("direct", "gmres+ilu0", "bicgstab+ilu0")
+# They are stopped at so many times the seconds of AutoSolver.
+ENOUGH = 1.5
 
 
 def _rng(seed: int) -> np.random.Generator:
@@ -149,11 +155,15 @@ def run(name: str, count: int, say: Callable[[str], Any], probe: int = 20) -> di
     best = min(totals, key=lambda arm: totals[arm])
     last = slice(-(count // 4), None)
     say(f"{name}: AutoSolver {sum(auto):.3g} s, {best} {totals[best]:.3g} s")
+    everywhere = {str(arm): totals.get(str(arm)) or _stretch(arm, problems, ENOUGH * sum(auto))
+                  for arm in general()}  # fmt: skip
+    say(f"{name}: {sum(isinstance(one, float) for one in everywhere.values())} general "
+        "configurations have solved all")  # fmt: skip
     return {
         "systems": count, "unknowns": problems[0].A.shape[0], "auto": float(sum(auto)),
         "auto_last_quarter": float(sum(auto[last])), "best": best,
         "best_last_quarter": float(min(sum(times[last]) for times in seconds.values())),
-        "rule": rule, "fixed": totals, "stopped": stopped,
+        "rule": rule, "fixed": totals, "stopped": stopped, "general": everywhere,
         "cumulated": {
             label: np.cumsum(np.array(times)).round(4).tolist()
             for label, times in (("auto", auto), (best, seconds[best]))
@@ -193,8 +203,31 @@ class Configuration:
         return time.perf_counter() - started
 
 
+def general() -> list[Arm]:
+    """Return configurations that take any matrix."""
+    arms = [Arm(method, precond) for method in METHODS for precond in ("", *PRECONDITIONERS)]
+    for arm in map(parse_arm, BEST):
+        for reuse in ("update",) if arm.precond in EXACT else ("update", "keep"):
+            arms += [dataclasses.replace(arm, reuse=reuse, start=start) for start in STARTS]
+    return list(dict.fromkeys([*arms, Arm("gmres", "direct", "keep")]))
+
+
+def _stretch(arm: Arm, problems: list[Problem], limit: float) -> float | list[float]:
+    """Return the seconds for all systems, or those until it was stopped and the systems solved."""
+    configuration, spent = Configuration(arm), 0.0
+    for k, P in enumerate(problems):
+        started = time.perf_counter()
+        seconds = configuration.solve(P, limit - spent)
+        if seconds is None:
+            return [spent + time.perf_counter() - started, float(k)]
+        spent += seconds
+        if spent > limit and k + 1 < len(problems):
+            return [spent, k + 1.0]
+    return spent
+
+
 def _candidates(problems: list[Problem], scout: kl.AutoSolver, probe: int) -> list[Arm]:
-    """Return the configurations that may be the fastest of all, and those that take any matrix."""
+    """Return the configurations that may be the fastest of all."""
     few = problems[:: max(len(problems) // probe, 1)]
     found: dict[Arm, float] = {}
     waiting = _configurations(problems[0], scout)
@@ -208,8 +241,7 @@ def _candidates(problems: list[Problem], scout: kl.AutoSolver, probe: int) -> li
             if found[arm] < NEAR * least:
                 waiting += [variant for variant in arm.variants() if variant not in waiting]
     ranked = sorted(found, key=lambda arm: found[arm])
-    near = [arm for arm in ranked if found[arm] < NEAR * found[ranked[0]]][:MOST]
-    return list(dict.fromkeys([*near, *map(parse_arm, GENERAL)]))
+    return [arm for arm in ranked if found[arm] < NEAR * found[ranked[0]]][:MOST]
 
 
 def _configurations(P: Problem, scout: kl.AutoSolver) -> list[Arm]:
@@ -218,7 +250,7 @@ def _configurations(P: Problem, scout: kl.AutoSolver) -> list[Arm]:
     for lane in scout._lanes.values():
         able = [arm for arm in lane.race.ranking() if lane.race.tracks[arm].solved]
         arms += [lane._from(arm) for arm in able[:6]]
-    for base in [*suited_arms(P.A), *map(parse_arm, GENERAL)]:
+    for base in [*suited_arms(P.A), *map(parse_arm, BEST)]:
         arms.append(base)
         if base.precond and base.precond not in EXACT:
             arms.append(dataclasses.replace(base, reuse="keep"))
