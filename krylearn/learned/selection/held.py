@@ -205,8 +205,10 @@ class Workshop:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whatever libraries have made stays behind.
-        left: dict[str, Any] = {"_held": {}, "_spaces": {}, "_touched": set(), "_entries": None, "_same": None,
-                "_sample": np.empty(0), "_rates": dict(self._rates), "_refused": {}}
+        left: dict[str, Any] = {
+            "_held": {}, "_spaces": {}, "_touched": set(), "_entries": None, "_same": None,
+            "_sample": np.empty(0), "_rates": dict(self._rates), "_refused": {},
+        }  # fmt: skip
         return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:
