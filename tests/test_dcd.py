@@ -11,7 +11,7 @@ import krylearn as kl
 torch = pytest.importorskip("torch")
 
 from krylearn.learned import weights  # noqa: E402
-from krylearn.learned.dcd import account, train_paper, train_stencils  # noqa: E402
+from krylearn.learned.dcd import account, paper, train_paper, train_stencils  # noqa: E402
 from krylearn.learned.dcd.cycle import StencilPreconditioner  # noqa: E402
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet  # noqa: E402
 from krylearn.learned.dcd.stencils import StencilCycle  # noqa: E402
@@ -121,6 +121,21 @@ def test_the_preconditioner_keeps_the_contract(dtype, promise):
 
 
 # -- the method ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(40, 9, 7), (31, 12), (50, 8)])
+@pytest.mark.parametrize("family", [DirectionNet, PyramidNet])
+def test_large_grids_are_taken_by_slabs(shape, family, monkeypatch):
+    torch.manual_seed(0)
+    net = family(3, 2, 2, width=4, dimension=len(shape))
+    r = torch.randn(2, *shape)
+    calls, plain = [], paper._by_slabs
+    with torch.inference_mode():
+        whole = net(r / r.norm())
+        monkeypatch.setattr(paper, "MOST", 4 * r.numel() - 1)
+        monkeypatch.setattr(paper, "_by_slabs", lambda *a: calls.append(1) or plain(*a))
+        parts = net(r / r.norm())
+    assert calls and torch.allclose(whole, parts, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("open_top", [True, False])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,9 @@ __all__ = ["DirectionNet", "PyramidNet"]
 _CONV: tuple[Any, ...] = (nn.Conv2d, nn.Conv3d)
 _POOL: tuple[Any, ...] = (F.avg_pool2d, F.avg_pool3d)
 _LINEAR = ("bilinear", "trilinear")
+# Numbers in the features of a scale from which on they are made a slab at a time: cuDNN counts in
+# 32 bits.
+MOST = 2**31
 
 
 class DirectionNet(nn.Module):
@@ -74,6 +78,14 @@ class DirectionNet(nn.Module):
 
     def forward(self, r: Tensor) -> Tensor:
         """Return directions for residuals of norm one, both (batch, n, ...)."""
+        if r.numel() * self.settings["width"] < MOST:
+            return self._whole(r)
+        # Neither scale looks farther than this; slabs begin at even places, as coarse cells do.
+        halo = 2 + len(self.fine) + len(self.last) + 2 * (len(self.coarse) + 1)
+        return _by_slabs(lambda one: self._whole(r[:, one.wide])[:, one.own], r.shape[1:],
+                         halo + halo % 2, self.settings["width"], 1)  # fmt: skip
+
+    def _whole(self, r: Tensor) -> Tensor:
         # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
         shape = r.shape[1:]
         odd = [n % 2 for n in reversed(shape)]
@@ -151,8 +163,10 @@ class PyramidNet(nn.Module):
     def _scale(self, layers: Any, r: Tensor, above: Any) -> tuple[Tensor, Tensor]:
         """Return the direction and the features on a scale and all below it."""
         size = r.square().mean(tuple(range(1, r.ndim)), keepdim=True).sqrt() + 1e-30
-        u = _pairs(layers["before"], layers["first"](r / size) + above)
         shape = r.shape[2:]
+        if r.numel() * self.settings["width"] >= MOST:
+            return self._scale_by_slabs(layers, r, size)
+        u = _pairs(layers["before"], layers["first"](r / size) + above)
         q: Any = 0.0
         if min(shape) > 4:
             # Along an axis of odd size the last cell is half of a coarse one, the rest being zero.
@@ -165,6 +179,58 @@ class PyramidNet(nn.Module):
             q = 4 * F.interpolate(q, scale_factor=2, mode=_LINEAR[self.dimension - 2])[kept]
         u = _pairs(layers["after"], u)
         return size * layers["head"](u).float() + q, u
+
+
+    def _scale_by_slabs(self, layers: Any, r: Tensor, size: Tensor) -> tuple[Tensor, Any]:
+        """Do the same on the finest scale, whose features would be too many at once."""
+        shape, width = r.shape[2:], self.settings["width"]
+        pool, halo = _POOL[self.dimension - 2], 1 + len(layers["before"])
+
+        def features(rows: slice) -> Tensor:
+            first, last = max(0, rows.start - halo), min(shape[0], rows.stop + halo)
+            u = _pairs(layers["before"], layers["first"](r[:, :, first:last] / size))
+            return u[:, :, rows.start - first : rows.stop - first]
+
+        def halved(u: Tensor) -> Tensor:
+            return pool(F.pad(u, [k for n in reversed(u.shape[2:]) for k in (0, n % 2)]), 2)
+
+        pooled = _by_slabs(lambda one: halved(features(one.place)), shape, 0, width, 2)
+        q, below = self._scale(self.coarser, halved(r), pooled)
+
+        def direction(one: Slab) -> Tensor:
+            first, last = one.wide.start, one.wide.stop
+            coarse = F.interpolate(below[:, :, first // 2 : (last + 1) // 2], scale_factor=2,
+                                   mode="nearest")  # fmt: skip
+            kept: Any = (slice(None), slice(None), *(slice(0, n) for n in (last - first, *shape[1:])))
+            u = _pairs(layers["after"], features(one.wide) + coarse[kept])
+            return layers["head"](u)[:, :, one.own].float()
+
+        more = len(layers["after"])
+        found = _by_slabs(direction, shape, more + more % 2, width, 2)
+        q = 4 * F.interpolate(q, scale_factor=2, mode=_LINEAR[self.dimension - 2])
+        kept: Any = (slice(None), slice(None), *(slice(0, n) for n in shape))
+        return size * found + q[kept], None
+
+
+class Slab(NamedTuple):
+    """Rows along the first axis: those that are wanted, with those around, and where they are."""
+
+    place: slice
+    wide: slice
+    own: slice
+
+
+def _by_slabs(work: Callable[[Slab], Tensor], shape: Sequence[int], halo: int, width: int,
+              axis: int) -> Tensor:  # fmt: skip
+    """Return the results of slabs of even begin, each with a halo, joined along an axis."""
+    thick = max(2, MOST // (4 * width * math.prod(shape[1:])) // 2 * 2)
+    parts = []
+    for first in range(0, shape[0], thick):
+        last = min(first + thick, shape[0])
+        low, high = max(0, first - halo), min(shape[0], last + halo)
+        parts.append(work(Slab(slice(first, last), slice(low, high),
+                               slice(first - low, last - low))))  # fmt: skip
+    return torch.cat(parts, axis)
 
 
 def _settings(fine: int, coarse: int, last: int, width: int, dimension: int) -> dict[str, int]:
