@@ -103,9 +103,12 @@ def directions(docs: Path) -> Iterator[Comparison]:
     if data is None:
         return
     gpu, host = data["machine"]["device"], data["machine"]["host"]
-    places = {"cuda": (f"CUDA, {_short(gpu)}", gpu), "host": ("CPU, 2 cores", host)}
+    places = {"cuda": (f"CUDA, {_short(gpu)}", gpu), "host": ("CPU, 2 cores", host),
+              "xeon": ("CPU, 8 cores", data["machine"].get("xeon", ""))}  # fmt: skip
     for part, rows in data["parts"].items():
         place, _, side = part.partition(" ")
+        if place not in places:
+            continue
         for rtol in sorted({row["rtol"] for row in rows}, reverse=True):
             solved = [row for row in rows if row["rtol"] == rtol and row["converged"]]
             for setting, measure in (("one system a matrix", total),

@@ -23,7 +23,7 @@ HOST_RATE, DEVICE_RATE = 53.0, 700.0
 # stencil cycle, what a step with a network costs beside its pass, and what conjugate gradients
 # cost before their first step.
 LAUNCH, FEWEST = 5.5e5, 1.5e5
-CYCLE_LAUNCHES, BESIDE_LAUNCHES, START_LAUNCHES = 5, 20, 200
+CYCLE_LAUNCHES, BESIDE_LAUNCHES, START_LAUNCHES = 5, 20, 100
 
 
 def work_of(model: Any, rate: float) -> float:
