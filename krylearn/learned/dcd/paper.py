@@ -201,8 +201,9 @@ class PyramidNet(nn.Module):
             first, last = one.wide.start, one.wide.stop
             coarse = F.interpolate(below[:, :, first // 2 : (last + 1) // 2], scale_factor=2,
                                    mode="nearest")  # fmt: skip
-            kept: Any = (slice(None), slice(None), *(slice(0, n) for n in (last - first, *shape[1:])))
-            u = _pairs(layers["after"], features(one.wide) + coarse[kept])
+            u = features(one.wide)
+            kept: Any = (slice(None), slice(None), *(slice(0, n) for n in u.shape[2:]))
+            u = _pairs(layers["after"], u + coarse[kept])
             return layers["head"](u)[:, :, one.own].float()
 
         more = len(layers["after"])
