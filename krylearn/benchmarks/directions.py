@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 
 import krylearn as kl
 from krylearn.learned.dcd.dcd import solve_with_network
 from krylearn.learned.dcd.paper import DirectionNet, PyramidNet
 
-__all__ = ["safety"]
+__all__ = ["safety", "table"]
 
 RUNS = 7
 
@@ -135,3 +136,16 @@ def _compared(A: Any, b: Any, M: Any, model: Any, rtol: float, wait: Callable) -
         "cg_iterations": results["cg"][1].iterations, "iterations": info.iterations,
         "passes": info.precond_applies, "converged": info.converged, "dropped": info.dropped,
     }  # fmt: skip
+
+
+def table(side: str, rows: list[dict[str, Any]]) -> Table:
+    """Return what `safety` found as a table."""
+    shown = Table(title=f"{side}^3 cells, cuda: networks of no use, (dcd - pass) / cg")
+    for title in ("network", "problem", "rtol", "cg, ms", "pass, ms", "dcd, ms", "ratio", "passes"):
+        shown.add_column(title, justify="left" if title in ("network", "problem") else "right")
+    for row in rows:
+        shown.add_row(row["network"], row["problem"], f"{row['rtol']:g}",
+                      *(f"{1e3 * row[k]:.2f}" for k in ("cg_seconds", "pass_seconds",
+                                                        "dcd_seconds")),
+                      f"{row['ratio']:.2f}", str(row["passes"]))  # fmt: skip
+    return shown
