@@ -147,6 +147,26 @@ def test_maxiter_that_is_no_count(entry, maxiter):
         entry.load()(A, b, maxiter=maxiter)
 
 
+@every_krylov
+@pytest.mark.parametrize("which", ["A", "M"])
+def test_operator_that_says_real_and_is_complex(entry, which):
+    A, b = system(entry)
+
+    def operator(factor):
+        return spla.LinearOperator(A.shape, matvec=lambda v: factor * (A @ v), dtype=float,
+                                   rmatvec=lambda v: np.conj(factor) * (A.T @ v))  # fmt: skip
+
+    given = {"A": A, which: operator(1 + 1j)}
+    if which == "M" and "M" not in inspect.signature(entry.load()).parameters:
+        pytest.skip("takes no M")
+    with pytest.raises(TypeError, match="dtype is float64, but its products are complex"):
+        entry.load()(given.pop("A"), b, **given)
+    # As of a Fourier transform of what is real.
+    x, info = entry.load()(operator(1 + 1e-15j), b, rtol=1e-8)
+    testing.require_honest(A, b, x, info, 1e-8)
+    assert info == 0
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_size_of_b_says_nothing_about_a(scale):
     A, b = system(registry.find("method", "minres"))
