@@ -141,6 +141,20 @@ def test_half_precision_learns_and_passes_over_what_overflows(data, tmp_path, mo
     assert not all(torch.equal(p, q) for p, q in zip(held, half.model.parameters()))
 
 
+def test_weights_rounded_once_a_step_have_the_gradients_of_those_rounded_at_each_place(data):
+    config = Config.read(data / "small.toml")
+    config.precision = "fp16"
+    once, each = Trainer(config), Trainer(config)
+    each._rounded = []
+    for t in (once, each):
+        t.draw_epoch(0)
+        t.draw(0)
+        t._train_step()
+    assert once._last == each._last
+    for p, q in zip(once.model.parameters(), each.model.parameters()):
+        assert p.grad.dtype == torch.float32 and torch.equal(p.grad, q.grad)
+
+
 def test_outputs_are_scaled_at_each_point_or_over_all(data, tmp_path):
     u = load_fields(data / "darcy.npz", 0, 24)[1]
     config = Config.read(data / "small.toml")

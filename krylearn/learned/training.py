@@ -139,6 +139,10 @@ class Trainer:
         # One kernel for all weights, which knows how to pass over gradients that overflowed.
         real = not any(p.is_complex() for p in self.model.parameters())
         fused = real and (cuda or config.precision == "fp16")
+        self._masters = list(self.model.parameters())
+        # The weights that `network` works with, rounded once a step and not each at its place.
+        self._rounded = [p.detach().to(self._kind).requires_grad_() for p in self._masters
+                         if self._half and real]  # fmt: skip
         self._ways: dict[str, Any] = {"capturable": cuda, "fused": fused}
         self.optimiser: Any = torch.optim.Adam(self.model.parameters(), lr=self.rate,
                                                weight_decay=config.decay, **self._ways)  # fmt: skip
@@ -186,28 +190,58 @@ class Trainer:
 
     # -- one step --------------------------------------------------------------------------
 
+    @property
+    def _half(self) -> bool:
+        return self.config.precision in ("bf16", "fp16")
+
+    @property
+    def _kind(self) -> torch.dtype:
+        return torch.float16 if self.config.precision == "fp16" else torch.bfloat16
+
     def autocast(self) -> Any:
         """Return the context in which the model runs."""
-        kind = torch.float16 if self.config.precision == "fp16" else torch.bfloat16
-        half = self.config.precision in ("bf16", "fp16")
-        return torch.autocast(self.device.type, kind, enabled=half, cache_enabled=False)
+        return torch.autocast(self.device.type, self._kind, enabled=self._half,
+                              cache_enabled=False)  # fmt: skip
+
+    def network(self, *given: Any) -> Any:
+        """Return what the model makes of something, in half precision where that is set.
+
+        Once a step: gradients of a second call would be added to in half precision, too.
+        """
+        with self.autocast():
+            if not (self._rounded and torch.is_grad_enabled()):
+                return self.model(*given)
+            names = (name for name, _ in self.model.named_parameters())
+            return torch.func.functional_call(self.model, dict(zip(names, self._rounded)), given)
 
     def _train_step(self) -> None:
+        if self._rounded:
+            with torch.no_grad():
+                torch._foreach_copy_(self._rounded, self._masters)
         loss = self.loss()
-        self.optimiser.zero_grad(set_to_none=False)
-        if self.config.precision == "fp16":
-            self._backward_scaled(loss)
-        else:
-            loss.backward()
+        scaled = self.config.precision == "fp16"
+        for p in (*self._rounded, *self._masters):
+            p.grad = None  # what is left by the last step would be added to, one by one
+        (LOSS_SCALE * loss if scaled else loss).backward()
+        self._gather()
+        if scaled:
+            self._watch_overflow()
         self.optimiser.step()
         self.go_on()
         self._last.copy_(loss.detach())
         self._sum += self._last
 
-    def _backward_scaled(self, loss: torch.Tensor) -> None:
-        """Leave scaled gradients; the optimiser passes over a step whose gradients overflowed."""
-        (LOSS_SCALE * loss).backward()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+    def _gather(self) -> None:
+        """Bring the gradients of rounded weights to the weights themselves."""
+        pairs = [(p, q.grad) for p, q in zip(self._masters, self._rounded) if q.grad is not None]
+        for p, _ in pairs:
+            p.grad = torch.empty_like(p)
+        if pairs:
+            torch._foreach_copy_([p.grad for p, _ in pairs], [grad for _, grad in pairs])
+
+    def _watch_overflow(self) -> None:
+        """Let the optimiser scale gradients back, and pass over a step in which they overflowed."""
+        gradients = [p.grad for p in self._masters if p.grad is not None]
         size = torch.stack(torch._foreach_norm(gradients)).sum()
         self.optimiser.grad_scale = torch.full_like(size, LOSS_SCALE)
         self.optimiser.found_inf = (~torch.isfinite(size)).to(size.dtype)

@@ -119,8 +119,7 @@ class Trainer(training.Trainer):
 
     def predict(self, a: torch.Tensor) -> torch.Tensor:
         """Return the fields that the model makes of inputs in its units."""
-        with self.autocast():
-            return self.model(a).float()
+        return self.network(a).float()
 
     @torch.no_grad()
     def errors(self, first: int, last: int) -> dict[str, float]:
