@@ -11,6 +11,7 @@ from krylearn.learned.mgno import MgNO, MultigridConv  # noqa: E402
 from krylearn.learned.mgno.fields import load_fields  # noqa: E402
 from krylearn.learned.mgno.loss import FrequencyLoss, relative_h1, relative_l2  # noqa: E402
 from krylearn.learned.mgno.train import Config, Trainer, rate_at  # noqa: E402
+from krylearn.learned.training import run_together  # noqa: E402
 
 
 def count(model):
@@ -115,6 +116,17 @@ def test_training_learns_and_a_run_cut_short_goes_on_along_the_same_curve(data, 
     config.rate = 1e-3
     with pytest.raises(ValueError, match="another configuration"):
         Trainer(config).run(tmp_path / "cut", **quiet)
+
+
+def test_trained_together_they_are_what_each_is_by_itself(data, tmp_path):
+    configs = [Config.read(data / "small.toml") for _ in range(2)]
+    configs[1].seed = 1
+    quiet = {"say": lambda line: None}
+    alone = [Trainer(c).run(tmp_path / f"alone{c.seed}", **quiet) for c in configs]
+    folders = [tmp_path / f"both{c.seed}" for c in configs]
+    both = run_together([Trainer(c) for c in configs], folders, **quiet)
+    assert [card["sha256"] for card in both] == [card["sha256"] for card in alone]
+    assert alone[0]["sha256"] != alone[1]["sha256"]
 
 
 def test_half_precision_learns_and_passes_over_what_overflows(data, tmp_path, monkeypatch):

@@ -44,13 +44,18 @@ def test_the_experiments(surrogate, tmp_path, monkeypatch):
         "speed/small": lambda say: predictions.speed(surrogate, 4, say),
         "start/small": lambda say: sockets.start(surrogate, 2, 5, say),
         "cycle": lambda say: sockets.cycle((16,), say),
-        "rivals": lambda say: rivals.compare(16, 16, 2, 4, say),
+        "rivals": lambda say: rivals.compare(16, 16, 2, (4,), (4,), 5, say),
+        "seeds": lambda say: rivals.seeds("darcy-smooth", 31, 16, 10, 2,
+                                          {"width": 4, "layers": 2, "levels": 3}, say),
     }
     assert set(mgno.parts(False)) >= {"cycle", "rivals"}
     monkeypatch.setattr(mgno, "parts", lambda full: small)
     with Console(file=open(tmp_path / "log", "w"), width=140) as console:
         results = run_paper(console, "mgno", tmp_path / "mgno.json")["parts"]
     assert (tmp_path / "mgno-small.png").exists() and (tmp_path / "mgno-rivals.png").exists()
+    assert (tmp_path / "mgno-seeds.png").exists()
+    first, second = (row["curve"][-1]["loss"] for row in results["seeds"]["rows"])
+    assert first != second and abs(first - second) < 0.3 * first
     found = results["errors/small"]
     assert 0 < found["l2"] < 0.5 and 0 < found["coarse_grid"]["l2"] < 0.2
     elsewhere = {row["what"]: row for row in results["transfer/small"]}
@@ -65,10 +70,9 @@ def test_the_experiments(surrogate, tmp_path, monkeypatch):
     assert all(row["converged"] for row in cycles.values())
     assert 2 * cycles["poisson", "mgno"]["iterations"] < cycles["poisson", "none"]["iterations"]
     rows = {row["network"]: row for row in results["rivals"]["rows"]}
-    assert set(rows) == {"MgNO", "U-Net", "FNO"}
-    trained = [row for row in rows.values() if "error" not in row]
-    sizes = [row["parameters"] for row in trained]
-    assert len(trained) >= 2 and max(sizes) < 1.5 * min(sizes)
+    assert set(rows) == {"MgNO", "U-Net", "FNO, 4 modes"}
+    sizes = [row["parameters"] for row in results["rivals"]["rows"][:3] if "error" not in row]
+    assert len(sizes) >= 2 and max(sizes) < 1.5 * min(sizes)
     assert all("neuraloperator" in row["error"] for row in rows.values() if "error" in row)
 
 

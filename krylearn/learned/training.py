@@ -12,7 +12,7 @@ import json
 import math
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -267,14 +267,20 @@ class Trainer:
                 for k, v in s.items():
                     v.copy_(kept[n][k]) if started else v.zero_()
 
-    def train_epoch(self) -> float:
-        """Pass over an epoch's samples; return the mean loss."""
-        epoch = self.step // self.per_epoch
-        self.draw_epoch(epoch)
+    def capture(self) -> None:
+        """Record a step where the device does that, and this has not been done."""
         if self.device.type == "cuda" and self.captured and self._graph is None:
+            self.draw_epoch(self.step // self.per_epoch)
             self.draw(0)
             self._capture()
-            self.draw_epoch(epoch)  # capturing has worked on what was drawn
+
+    def train_epoch(self) -> float:
+        """Pass over an epoch's samples; return the mean loss."""
+        return _result(self._steps_of_epoch())
+
+    def _steps_of_epoch(self) -> Generator[None, None, float]:
+        self.capture()
+        self.draw_epoch(self.step // self.per_epoch)  # capturing has worked on what was drawn
         self._sum.zero_()
         for k in range(self.per_epoch):
             self.rate.fill_(self.rate_now())
@@ -284,6 +290,7 @@ class Trainer:
             else:
                 self._train_step()
             self.step += 1
+            yield
         return float(self._sum) / self.per_epoch
 
     # -- a run -----------------------------------------------------------------------------
@@ -297,6 +304,12 @@ class Trainer:
         dict or None
             The model card, which is written beside the weights; None where time ran out first.
         """
+        return _result(self.steps_of_run(folder, seconds, say))
+
+    def steps_of_run(self, folder: str | Path, seconds: float = math.inf,
+                     say: Callable[[str], None] = print,
+                     ) -> Generator[None, None, dict[str, Any] | None]:  # fmt: skip
+        """Do a `run`, and pause after each step."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / "checkpoint.pt"
@@ -304,7 +317,7 @@ class Trainer:
             self.load(checkpoint)
         before, started = self.seconds, time.perf_counter()
         while self.step < self.steps:
-            loss = self.train_epoch()
+            loss = yield from self._steps_of_epoch()
             self.seconds = before + time.perf_counter() - started
             epoch = self.step // self.per_epoch
             if epoch % self.watched == 0 or self.step == self.steps:
@@ -364,6 +377,47 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group.update(lr=self.rate, foreach=None, **self._ways)
         self.step, self.seconds, self.curve = held["step"], held["seconds"], held["curve"]
+
+
+def _result(steps: Generator[None, None, Any]) -> Any:
+    """Go through all steps; return what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def run_together(trainers: list[Any], folders: list[Path],
+                 say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
+    """Train several to their ends on one device, each on a stream of its own, a step in turn.
+
+    Steps of small batches leave most of a device idle. The seconds that a card names are those of
+    all together.
+
+    Returns
+    -------
+    list of dict
+        The cards.
+    """
+    cards: list[Any] = [None] * len(trainers)
+    streams: list[Any] = [None] * len(trainers)  # which torch.cuda.stream takes for "as it is"
+    if all(trainer.device.type == "cuda" for trainer in trainers):
+        for trainer in trainers:
+            trainer.capture()  # before they disturb each other's choice of convolutions
+        torch.cuda.synchronize()
+        streams = [torch.cuda.Stream() for _ in trainers]
+    runs = {k: trainer.steps_of_run(folder, say=lambda line, k=k: say(f"{k}: {line}"))
+            for k, (trainer, folder) in enumerate(zip(trainers, folders))}  # fmt: skip
+    while runs:
+        for k in list(runs):
+            with torch.cuda.stream(streams[k]):
+                try:
+                    next(runs[k])
+                except StopIteration as end:
+                    cards[k] = end.value
+                    del runs[k]
+    return cards
 
 
 def trainer_of(family: str, config: str | Path) -> tuple[Any, Any]:

@@ -419,7 +419,8 @@ def read_mgno(data: dict[str, Any]) -> Reading:
             trained = [row for row in found["rows"] if "error" not in row]
             rivals += [[row["network"], row["parameters"], *(row[norm] for norm in norms),
                         row["seconds"], row["prediction_seconds"]] for row in trained]  # fmt: skip
-            lines = [Line(row["network"], [point["epoch"] for point in row["curve"]],
+            lines = [Line(f"{row['network']}, {row['parameters']:,}",
+                          [point["epoch"] for point in row["curve"]],
                           [point["l2"] for point in row["curve"]]) for row in trained]  # fmt: skip
             reading.curves.append(Curves("Rivals: L2 error in validation", lines, "epoch",
                                          "relative L2 error", log_y=True))  # fmt: skip

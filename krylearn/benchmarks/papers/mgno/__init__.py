@@ -34,6 +34,7 @@ def parts(full: bool) -> dict[str, Callable]:
         )
     found["cycle"] = partial(sockets.cycle, (64, 128, 256, 512) if full else (64, 128, 256))
     found["rivals"] = compare_full if full else compare_small
+    found["seeds"] = seeds_full if full else seeds_small
     return found
 
 
@@ -41,11 +42,26 @@ def compare_small(say: Callable) -> dict:
     """Train MgNO, U-Net and FNO for a minute each on one core."""
     from krylearn.benchmarks.papers.mgno.rivals import compare
 
-    return compare(32, 200, 20, 8, say)
+    return compare(32, 200, 20, (8,), (8,), 16, say)
 
 
 def compare_full(say: Callable) -> dict:
-    """Train the three at the paper's width and number of samples, 60 epochs: minutes on a GPU."""
+    """Train them in two sizes at the paper's number of samples, 100 epochs: minutes on a GPU."""
     from krylearn.benchmarks.papers.mgno.rivals import compare
 
-    return compare(106, 1000, 60, 24, say)
+    return compare(106, 1000, 100, (24, 16), (16, 32), 32, say)
+
+
+def seeds_small(say: Callable) -> dict:
+    """Train two small models for a minute on one core."""
+    from krylearn.benchmarks.papers.mgno.rivals import seeds
+
+    return seeds("darcy-smooth", 63, 100, 10, 2, {"width": 8, "layers": 2, "levels": 4}, say)
+
+
+def seeds_full(say: Callable) -> dict:
+    """Train the paper's model three times, 100 epochs each: minutes on a GPU."""
+    from krylearn.benchmarks.papers.mgno.rivals import seeds
+
+    model = {"width": 24, "layers": 4, "levels": 6}
+    return seeds("darcy-smooth", 421, 1000, 100, 3, model, say)

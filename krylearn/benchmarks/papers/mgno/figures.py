@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from krylearn.benchmarks.plot import COLOURS, pyplot
+from krylearn.benchmarks.plot import COLOURS, MARKERS, pyplot
 
 
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple]) -> Table:
@@ -70,16 +70,22 @@ def show(results: dict[str, Any], console: Console) -> None:
             console.print(_table(
                 f"{found['train']} samples of {found['side']} x {found['side']}, "
                 f"{found['epochs']} epochs",
-                ("", "parameters", *heads, "training, s", "prediction, ms"),
+                ("", "parameters", *heads, "training, s", "a prediction, ms", "of 16, ms each"),
                 [(row["network"], row["error"]) if "error" in row else
                  (row["network"], f"{row['parameters']:,}", *_errors(row),
-                  f"{row['seconds']:.0f}", f"{1e3 * row['prediction_seconds']:.2f}")
+                  f"{row['seconds']:.0f}", f"{1e3 * row['prediction_seconds']:.2f}",
+                  f"{1e3 * row['prediction_seconds_of_16']:.2f}")
                  for row in found["rows"]],
+            ))  # fmt: skip
+        elif kind == "seeds":
+            console.print(_table(
+                f"{found['model']}, {found['epochs']} epochs", ("seed", *heads),
+                [(str(row["seed"]), *_errors(row)) for row in found["rows"]],
             ))  # fmt: skip
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw a sample with prediction and error for each surrogate, and the rivals' curves."""
+    """Draw a sample with prediction and error for each surrogate, the rivals, and the seeds."""
     plt = pyplot()
     paths = []
     for part, found in results["parts"].items():
@@ -87,18 +93,48 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
         if kind == "errors" and "picture" in found:
             paths.append(folder / f"mgno-{name}.png")
             _fields(plt, found["picture"], paths[-1])
-        elif kind == "rivals":
-            paths.append(folder / "mgno-rivals.png")
-            figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-            for colour, row in zip(COLOURS, (row for row in found["rows"] if "curve" in row)):
-                epochs = [point["epoch"] for point in row["curve"]]
-                axes.semilogy(epochs, [point["l2"] for point in row["curve"]], color=colour,
-                              marker="o", label=f"{row['network']}, {row['parameters']:,}")
-            axes.set(xlabel="epoch", ylabel="relative L2 error, validation")
-            axes.legend()
-            figure.savefig(paths[-1], dpi=120)
-            plt.close(figure)
+        elif kind in ("rivals", "seeds"):
+            paths.append(folder / f"mgno-{kind}.png")
+            (_rivals if kind == "rivals" else _seeds)(plt, found, paths[-1])
     return paths
+
+
+def _rivals(plt: Any, found: dict[str, Any], path: Path) -> None:
+    """Draw errors against the size of the networks, and what training and predicting take."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", sharey=True)
+    trained = [row for row in found["rows"] if "error" not in row]
+    names = list(dict.fromkeys(row["network"] for row in trained))
+    for name, colour, mark in zip(names, COLOURS, MARKERS):
+        rows = sorted((row for row in trained if row["network"] == name),
+                      key=lambda row: row["parameters"])  # fmt: skip
+        errors = [row["l2"] for row in rows]
+        for place, key in ((axes[0], "parameters"), (axes[2], "prediction_seconds_of_16")):
+            place.loglog([row[key] for row in rows], errors, mark, color=colour, label=name)
+        for row in rows:
+            pace = row["seconds"] / found["epochs"]
+            axes[1].loglog([pace * point["epoch"] for point in row["curve"]],
+                           [point["l2"] for point in row["curve"]], color=colour, alpha=0.5)
+            axes[1].loglog(row["seconds"], row["l2"], mark, color=colour)
+    axes[0].set(xlabel="parameters", ylabel="relative L2 error")
+    axes[1].set(xlabel="seconds of training")
+    axes[2].set(xlabel="seconds a prediction, 16 at a time")
+    axes[0].legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _seeds(plt: Any, found: dict[str, Any], path: Path) -> None:
+    """Draw the errors in validation along the epochs, a line for each seed."""
+    figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for norm, name, colour in (("l2", "L2", COLOURS[0]), ("frequency", "frequencies", COLOURS[1])):
+        for row in found["rows"]:
+            place.semilogy([point["epoch"] for point in row["curve"]],
+                           [point[norm] for point in row["curve"]], color=colour,
+                           label=name if row is found["rows"][0] else None)  # fmt: skip
+    place.set(xlabel="epoch", ylabel="relative error, validation")
+    place.legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def _fields(plt: Any, picture: dict[str, Any], path: Path) -> None:

@@ -1,9 +1,11 @@
-"""A U-Net and a Fourier neural operator, trained as an MgNO is: same data, epochs and loss."""
+"""A U-Net and Fourier neural operators, trained as an MgNO is: same data, epochs and loss."""
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +19,7 @@ from krylearn.benchmarks.papers.mgno import samples
 from krylearn.data.plan import recipes
 from krylearn.learned.mgno.model import MgNO, Scaled
 from krylearn.learned.mgno.train import Config, Trainer
+from krylearn.learned.training import run_together
 
 # Layers and levels of the MgNO that the others are measured by.
 LAYERS, LEVELS = 4, 5
@@ -71,8 +74,8 @@ class FNO(Scaled):
                  dimension: int = 2, scaled_on: Any = None) -> None:  # fmt: skip
         try:
             from neuralop.models import FNO as Theirs
-        except ImportError:
-            raise ImportError("the FNO is that of neuraloperator, which is not there: "
+        except ImportError as error:
+            raise ImportError(f"the FNO is that of neuraloperator, which is not there ({error}): "
                               "pip install neuraloperator") from None  # fmt: skip
         super().__init__(outputs, dimension, scaled_on)
         self.settings = {"inputs": inputs, "outputs": outputs, "width": width, "modes": modes,
@@ -95,62 +98,121 @@ def count(model: nn.Module) -> int:
 
 def fitted(make: Callable[[int], nn.Module], wanted: int) -> int:
     """Return the width at which a network has nearest to so many parameters."""
-    sizes = {width: abs(count(make(width)) - wanted) for width in range(2, 65)}
-    return min(sizes, key=lambda width: sizes[width])
+    first = bisect.bisect_left(range(2, 65), wanted, key=lambda width: count(make(width))) + 2
+    return min((w for w in (first - 1, first) if w >= 2),
+               key=lambda width: abs(count(make(width)) - wanted))  # fmt: skip
 
 
-def compare(side: int, train: int, epochs: int, width: int, say: Callable) -> dict[str, Any]:
-    """Return the errors of the three after equal training, on Darcy 12 / 3 at side x side."""
+def compare(side: int, train: int, epochs: int, widths: Sequence[int], modes: Sequence[int],
+            usual: int, say: Callable) -> dict[str, Any]:  # fmt: skip
+    """Return the errors after equal training, on Darcy 12 / 3 at side x side.
+
+    Parameters
+    ----------
+    side, train, epochs : int
+    widths : sequence of int
+        Of the MgNOs; each has a U-Net, and an FNO for each of `modes`, with as many parameters.
+    modes : sequence of int
+        Frequencies that an FNO keeps along an axis, both signs counted.
+    usual : int
+        Channels of one more FNO with the most modes, of whatever size.
+    say : callable
+    """
     recipe = recipes()["darcy-smooth"] | {"grid": [side, side], "stride": 1}
     valid = test = max(8, train // 10)
     a, u = samples.pairs(recipe, train + valid + test)
-    wanted = count(MgNO(width=width, layers=LAYERS, levels=LEVELS))
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         data = Path(folder) / "darcy.npz"
         np.savez(data, inputs=a, solution=u)
-        for name, network, settings in _entrants(width, wanted):
-            config = Config(name=name, data=str(data), train=train, valid=valid, test=test,
-                            epochs=epochs, rate=1e-3, precision="tf32", pointwise=True,
-                            model=settings())  # fmt: skip
+        for k, (label, network, settings) in enumerate(_entrants(widths, modes, usual)):
+            config = Config(name=network.__name__, data=str(data), train=train, valid=valid,
+                            test=test, epochs=epochs, rate=1e-3, pointwise=True,
+                            precision=_precision(network))  # fmt: skip
             try:
-                trainer = Trainer(config, samples.device(), network)
-                trainer.captured = network is not FNO  # theirs does what graphs refuse
-                card = trainer.run(Path(folder) / name, say=lambda line: None)
+                config.model = settings()
+                row = _trained(config, network, Path(folder) / str(k))
             except (ImportError, RuntimeError) as error:
-                found.append({"network": name, "error": str(error)})
-                say(f"{name}: {error}")
-                continue
-            assert card is not None
-            found.append({"network": name, "parameters": count(trainer.model),
-                          "l2": card["l2"], "h1": card["h1"], "frequency": card["frequency"],
-                          "seconds": card["seconds"], "prediction_seconds": _pace(trainer),
-                          "curve": card["curve"]})  # fmt: skip
-            say(f"{name}: L2 {card['l2']:.3e} in {card['seconds']:.0f} s")
-    return {"side": side, "train": train, "test": test, "epochs": epochs, "rows": found}
+                row = {"error": str(error)}
+            rows.append({"network": label} | row)
+            say(f"{rows[-1] | {'curve': '...'}}")
+    return {"side": side, "train": train, "test": test, "epochs": epochs, "rows": rows}
 
 
-def _entrants(width: int, wanted: int) -> list[tuple[str, Any, Callable[[], dict[str, Any]]]]:
-    return [
-        ("MgNO", MgNO, lambda: {"width": width, "layers": LAYERS, "levels": LEVELS}),
-        ("U-Net", UNet, lambda: {"width": fitted(lambda w: UNet(width=w), wanted)}),
-        ("FNO", FNO, lambda: {"width": _fno_width(wanted)}),
-    ]
+def seeds(name: str, side: int, train: int, epochs: int, seeds: int, model: dict[str, int],
+          say: Callable) -> dict[str, Any]:  # fmt: skip
+    """Return the errors of a model trained with several seeds: other first weights and orders.
+
+    Parameters
+    ----------
+    name : str
+        A recipe.
+    side, train, epochs, seeds : int
+        Samples are solved on side x side, and thinned out as the recipe says.
+    model : dict
+        Settings of the MgNO.
+    say : callable
+    """
+    valid = test = max(8, train // 10)
+    recipe = recipes()[name] | {"grid": [side, side]}
+    a, u = samples.pairs(recipe, train + valid + test)
+    with TemporaryDirectory() as folder:
+        data = Path(folder) / f"{name}.npz"
+        np.savez(data, inputs=a, solution=u)
+        trainers = [Trainer(Config(
+            name=name, data=str(data), train=train, valid=valid, test=test, epochs=epochs,
+            rate=8e-4, pointwise=True, precision=_precision(MgNO), model=model, seed=seed,
+        ), samples.device()) for seed in range(seeds)]  # fmt: skip
+        cards = run_together(trainers, [Path(folder) / str(k) for k in range(seeds)], say)
+    rows = [{"seed": k, **{norm: card[norm] for norm in ("l2", "h1", "frequency")},
+             "curve": card["curve"]} for k, card in enumerate(cards)]  # fmt: skip
+    return {"model": name, "train": train, "test": test, "epochs": epochs, "rows": rows,
+            "seconds": max(card["seconds"] for card in cards)}  # fmt: skip
 
 
-def _fno_width(wanted: int) -> int:
+def _entrants(widths: Sequence[int], modes: Sequence[int],
+              usual: int) -> Iterator[tuple[str, Any, Callable[[], dict[str, Any]]]]:  # fmt: skip
+    for width in widths:
+        wanted = count(MgNO(width=width, layers=LAYERS, levels=LEVELS))
+        yield "MgNO", MgNO, partial(dict, width=width, layers=LAYERS, levels=LEVELS)
+        yield "U-Net", UNet, partial(_settings, UNet, wanted)
+        for m in modes:
+            yield f"FNO, {m} modes", FNO, partial(_settings, FNO, wanted, modes=m)
+    most = max(modes)
+    yield f"FNO, {most} modes", FNO, partial(dict, modes=most, width=usual)
+
+
+def _settings(network: Any, wanted: int, **more: int) -> dict[str, int]:
+    return {"width": fitted(lambda width: network(width=width, **more), wanted), **more}
+
+
+def _precision(network: Any) -> str:
+    """Return the quickest precision that costs a network no accuracy; FNO's is not half."""
+    return "fp16" if samples.device() == "cuda" and network is not FNO else "tf32"
+
+
+def _trained(config: Config, network: Any, folder: Path) -> dict[str, Any]:
+    trainer = Trainer(config, samples.device(), network)
     try:
-        return fitted(lambda width: FNO(width=width), wanted)
-    except ImportError:
-        return 16
+        trainer.capture()  # the search for convolutions is no part of its seconds
+    except Exception:  # a step that no graph takes, whatever it raises
+        trainer = Trainer(config, samples.device(), network)
+        trainer.captured = False
+    card = trainer.run(folder, say=lambda line: None)
+    assert card is not None
+    pace = {f"prediction_seconds{end}": _pace(trainer, together)
+            for end, together in (("", 1), ("_of_16", 16))}  # fmt: skip
+    return {"parameters": count(trainer.model), "captured": trainer.captured,
+            **{norm: card[norm] for norm in ("l2", "h1", "frequency")},
+            "seconds": card["seconds"], **pace, "curve": card["curve"]}  # fmt: skip
 
 
 @torch.inference_mode()
-def _pace(trainer: Trainer) -> float:
-    """Return the seconds of one prediction."""
+def _pace(trainer: Trainer, together: int) -> float:
+    """Return the seconds of a prediction, so many at a time."""
     times = []
     for _ in range(9):
         began = time.perf_counter()
-        trainer.predict(trainer.a[:1]).cpu()
+        trainer.predict(trainer.a[:together]).cpu()
         times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return float(np.median(times)) / together
