@@ -18,18 +18,6 @@ BANDS = (0, 4, 8, 16, 32, 64, 128)
 THIN = 3
 
 
-def predicted(model: Any, a: np.ndarray, together: int = 4) -> np.ndarray:
-    """Return the fields that a surrogate predicts for many coefficients, some at a time."""
-    import torch
-
-    card, place = model.card, next(model.model.parameters()).device
-    scaled = torch.from_numpy(a).float().to(place)[:, None]
-    scaled = (scaled - card["input_mean"]) / card["input_std"]
-    with torch.inference_mode():
-        fields = [model.model(part)[:, 0] for part in scaled.split(together)]
-    return torch.cat(fields).double().cpu().numpy() / card["source"]
-
-
 def errors_of(u: np.ndarray, v: np.ndarray) -> dict[str, float]:
     """Return the mean relative errors in L2, in H1, and the paper's by frequencies."""
     import torch
@@ -66,7 +54,7 @@ def errors(name: str, count: int, say: Callable) -> dict[str, Any]:
     """Return the errors on held-out samples, and what the grid itself costs."""
     model = kl.surrogate(name, samples.device())
     a, v = samples.pairs(samples.recipe_of(model.card), count)
-    u = predicted(model, a)
+    u = model.fields(a)
     coarse = samples.solve(a)
     row = {"model": name, "samples": count, **errors_of(u, v), "bands": by_band(u, v),
            "card": {k: model.card[k] for k in ("l2", "h1", "frequency")},
@@ -92,14 +80,14 @@ def transfer(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
         place = np.floor((np.arange(n) + 0.5) / n * fine).astype(int)
         a = samples.draw(recipe, count, grid=(fine, fine))[:, place][:, :, place]
         rows.append({"what": f"grid {n} x {n}", "trained": n == trained,
-                     **errors_of(predicted(model, a), samples.solve(a))})  # fmt: skip
+                     **errors_of(model.fields(a), samples.solve(a))})  # fmt: skip
         say(f"{rows[-1]}")
     a = samples.thinned(samples.draw(recipe, count), recipe["stride"])
     for factor in (0.25, 0.5, 0.8, 1.25, 2.0, 4.0):
         other = np.where(a > low, high * factor, low) if np.unique(a).size == 2 else (
             low + (a - low) * factor)  # fmt: skip
         rows.append({"what": f"contrast {other.max() / other.min():g}", "trained": False,
-                     **errors_of(predicted(model, other), samples.solve(other))})  # fmt: skip
+                     **errors_of(model.fields(other), samples.solve(other))})  # fmt: skip
         say(f"{rows[-1]}")
     return rows
 
@@ -130,7 +118,8 @@ def speed(name: str, count: int, say: Callable) -> list[dict[str, Any]]:
 
     place = samples.device()
     for together in (1, 4, 16):
-        record(f"MgNO, {together} at a time, {place}", lambda k=together: predicted(model, a, k))
+        record(f"MgNO, {together} at a time, {place}",
+               lambda k=together: model.fields(a, together=k))  # fmt: skip
     for where in dict.fromkeys(("cpu", place)):
         for rtol in (1e-1, 1e-2, 1e-3, 1e-8):
             record(f"batched multigrid-CG to {rtol:g}, {where}",
