@@ -160,7 +160,8 @@ class Surrogate:
         return made.clone()
 
     def _plain(self, given: Any) -> Any:
-        with torch.autocast(self._place.type, torch.float16, enabled=self._half, cache_enabled=False):
+        with torch.autocast(self._place.type, torch.float16, enabled=self._half,
+                            cache_enabled=False):  # fmt: skip
             return self.model(given).float()
 
     def _record(self, given: Any) -> tuple[Any, Any, Any]:
