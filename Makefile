@@ -70,11 +70,7 @@ bench: $(VENV)/.ready      ## the speed figures of the README
 
 cuda-test: $(VENV)/.ready  ## on a machine with a CUDA device: its tests and benchmarks, recorded
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cuda]'
-	mkdir -p results; tests=0; \
-	$(BIN)/python -m pytest -n auto -k cuda -rfE --durations=15 --junitxml=results/cuda-tests.xml \
-	    tests/test_cuda*.py tests/test_benchmarks.py tests/test_generate.py || tests=$$?; \
-	$(BIN)/krylearn bench cuda --tests results/cuda-tests.xml --out docs/recorded/cuda.json && \
-	$(BIN)/krylearn bench demo --device cuda --out docs/recorded/cuda_demo.json && exit $$tests
+	$(BIN)/python -m krylearn.benchmarks.cuda_all
 
 clean:
 	rm -rf $(VENV) build dist results docs/generated docs/gallery

@@ -708,3 +708,26 @@ def test_the_record_of_a_cuda_run(tmp_path):
         cuda.tests_of(junit)
     with pytest.raises(ValueError, match="no section is called 'slow'; there are stencil, matrix"):
         cuda.run(only="fast,slow")
+
+
+def test_all_of_cuda_in_one_go(tmp_path, monkeypatch, capsys):
+    from krylearn.benchmarks import cuda_all
+    from krylearn.cuda import arrays
+
+    assert cuda_all.main(["--only", "nothing"]) == 2  # before it looks for a device
+    assert "no step is called 'nothing'; there are tests, cuda" in capsys.readouterr().err
+    known = cuda_all.steps(tmp_path, 3)
+    assert list(known) == ["tests", "cuda", "foundation", "demo", "multigrid"]
+    assert "tests/test_cuda.py" in known["tests"] and "3" in known["tests"]
+    monkeypatch.setattr(arrays, "require_cuda", lambda: None)
+    monkeypatch.setattr(cuda_all, "JUNIT", tmp_path / "results" / "tests.xml")
+    timed = ["timeit", "-n1", "-r1"]
+    made = {"good": [*timed, "pass"], "bad": ["no_such_module"], "next": [*timed, "pass"]}
+    monkeypatch.setattr(cuda_all, "steps", lambda out, processes: made)
+    assert cuda_all.run(tmp_path / "out") == ["bad"] and (tmp_path / "out").is_dir()
+    made["bad"] = [*timed, "import time; time.sleep(60)"]
+    monkeypatch.setattr(cuda_all, "LEAST", 0.5)
+    assert cuda_all.main(["--out", str(tmp_path), "--only", "bad,good", "--seconds", "1"]) == 1
+    told = capsys.readouterr()
+    assert "== bad: cut short" in told.out and "== good: no time left" in told.out
+    assert "not done: bad, good" in told.err
