@@ -132,6 +132,86 @@ def test_cg_with_a_cycle(make, dtype, precision):
     assert np.linalg.norm(x - host(y)) <= 100 * rtol * np.linalg.norm(x)
 
 
+# Levels made on the device: the operator, and options of the cycle.
+SET_UP = {
+    "2-D": (lambda: diffusion(9, 19, coefficient=varied(9, 19)), {}),
+    "sides mixed": (lambda: diffusion(5, 4, 11, coefficient=varied(5, 4, 11), boundary=MIXED), {}),
+    "cells, reaction": (lambda: diffusion(5, 6, 7, coefficient=varied(5, 6, 7), reaction=2.0,
+                                          centering="cell"), {}),
+    "periodic": (lambda: diffusion(7, 6, coefficient=varied(7, 6), boundary="periodic",
+                                   reaction=0.5), {}),
+    "1-D": (lambda: diffusion(50, coefficient=varied(50)), {}),
+    "anisotropy": (lambda: diffusion(6, 9, coefficient=[varied(6, 9), 0.01 * varied(6, 9)]), {}),
+    "mask": (lambda: diffusion(6, 7, 8, mask=solid(6, 7, 8)), {}),
+    "mask, open top": (lambda: diffusion(6, 5, 8, mask=solid(6, 5, 8), centering="cell", boundary=[
+        "neumann", "neumann", ("neumann", "dirichlet")]), {}),
+    "mask, solid at zero": (lambda: diffusion(9, 8, mask=solid(9, 8), solid="dirichlet"), {}),
+    "mask, singular": (lambda: diffusion(9, 8, mask=solid(9, 8), boundary="neumann"), {}),
+    "walls": (lambda: diffusion(12, 12, mask=walls(12, 12), boundary="neumann"), {}),
+    "joined": (lambda: diffusion(5, 6, 7, coefficient=jumping(5, 6, 7)),
+               {"transfer": "constant"}),
+    "joined, cells": (lambda: diffusion(6, 11, coefficient=jumping(6, 11), centering="cell",
+                                        boundary=MIXED[:2]), {"transfer": "constant"}),
+    "joined, ring": (lambda: diffusion(6, 7, coefficient=jumping(6, 7), boundary="periodic",
+                                       reaction=1.0), {"transfer": "constant"}),
+    "joined, mask": (lambda: diffusion(6, 7, 8, mask=solid(6, 7, 8)), {"transfer": "constant"}),
+    "lines": (lambda: diffusion(9, 12, coefficient=varied(9, 12)), {"smoother": "line"}),
+}  # fmt: skip
+
+
+def walls(*shape):
+    mask = np.ones(shape, bool)
+    mask[3, 1:-1], mask[8, :7] = False, False
+    return mask
+
+
+@runs
+@pytest.mark.parametrize("precision", ["double", "single"])
+@pytest.mark.parametrize("name", SET_UP)
+def test_levels_made_on_the_device_are_the_hosts(name, precision):
+    from krylearn.cuda.hierarchy import _SetUpThere, sets_up
+
+    make, options = SET_UP[name]
+    A = make()
+    there = kl.to_cuda(A)
+    assert sets_up(there)
+    ours = _SetUpThere(there, precision=precision, **options)._hierarchy
+    hosts = kl.GeometricMultigrid(A, precision=precision, **options)._hierarchy
+    assert arrays.lies_on_cuda(ours.coef) and ours.shapes == hosts.shapes
+    for field in ("geo", "places", "fp", "ip"):
+        assert np.array_equal(getattr(ours, field), getattr(hosts, field)), field
+    assert ours.scale == hosts.scale and ours.variable
+    rounding = 1e-13 if precision == "double" else 2e-6
+    coef = host(ours.coef)
+    assert coef.dtype == hosts.coef.dtype
+    assert np.allclose(coef, hosts.coef, rtol=rounding, atol=rounding)
+    assert np.array_equal(coef == 0, hosts.coef == 0)
+    size = np.abs(hosts.dense).max()
+    assert np.allclose(ours.dense, hosts.dense, rtol=0, atol=(2e-12 if rounding < 1e-9 else 1e-4)
+                       * size)  # fmt: skip
+
+
+@device
+@pytest.mark.parametrize("make, options", [
+    (lambda: diffusion(64, 60, 70, coefficient=varied(64, 60, 70), boundary=MIXED), {}),
+    (lambda: diffusion(64, 60, 70, mask=solid(64, 60, 70), centering="cell", boundary=[
+        "neumann", "neumann", ("neumann", "dirichlet")]), {}),
+    (lambda: diffusion(300, 333, coefficient=jumping(300, 333)), {"transfer": "constant"}),
+    (lambda: diffusion(64, 60, 70, mask=solid(64, 60, 70)), {"transfer": "constant"}),
+])  # fmt: skip
+def test_large_levels_made_on_the_device_are_the_hosts(make, options):
+    A = make()
+    hosts = kl.GeometricMultigrid(A, **options)
+    ours = kl.multigrid(kl.to_cuda(A), coarsening="geometric", **options)
+    coef = host(ours._numbers[2])
+    assert np.allclose(coef, hosts._hierarchy.coef, rtol=1e-5, atol=1e-6)
+    b = random(np.random.default_rng(5), A.shape[0], "f8")
+    b = b if A.mask is None else b * A.mask.ravel()
+    x, info = kl.cg(A, b, rtol=1e-8, M=hosts)
+    y, twin = kl.cg(kl.to_cuda(A), kl.to_cuda(b), rtol=1e-8, M=ours)
+    assert twin == 0 and abs(twin.iterations - info.iterations) <= 1
+
+
 @runs
 def test_how_it_is_asked_for():
     A = diffusion(5, 9)

@@ -137,7 +137,8 @@ def empty(shape: Any, dtype: Any, what: str = "a work array") -> Any:
 
     if simulated():
         kind = np.dtype(dtype).kind
-        return cuda.to_device(np.full(shape, np.nan if kind in "fc" else -7, dtype))
+        nothing = np.array(np.nan if kind in "fc" else -7).astype(dtype)
+        return cuda.to_device(np.full(shape, nothing, dtype))
     import torch
 
     try:

@@ -86,11 +86,13 @@ def _on_a_box(A: Any, b: Any, x0: Any, options: dict[str, Any]) -> tuple[Any, An
 
 def _suited(A: Any, method: str) -> str | None:
     """Return the name of the preconditioner that suits A and the method."""
-    from krylearn.solvers.multigrid.multigrid import JUMPS, WALLS, lattice_fails
+    from krylearn.cuda.hierarchy import facts_of, lattice_fails, sets_up
+    from krylearn.solvers.multigrid.multigrid import JUMPS, WALLS
 
     if isinstance(A, CudaGridOperator) and method in ("cg", "fcg"):
-        positive = bool(np.all(A.wrapped._stack[0].real > 0))
-        why = lattice_fails(A.wrapped)
+        positive = facts_of(A).positive_diagonal if sets_up(A) else bool(
+            np.all(A.wrapped._stack[0].real > 0))  # fmt: skip
+        why = lattice_fails(A)
         # In space cells are joined where coefficients jump: see `krylearn.multigrid`.
         if positive and (not why or (why in (JUMPS, WALLS) and A.grid.ndim == 3)):
             return "multigrid"

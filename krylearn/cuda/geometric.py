@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from krylearn.cuda import arrays
-from krylearn.cuda.arrays import empty, upload, zeros
+from krylearn.cuda.arrays import empty, lies_on_cuda, upload, zeros
 from krylearn.cuda.operators import CudaOperator
 from krylearn.kernels import multigrid as host
 from krylearn.kernels.cuda import multigrid as kernels
@@ -83,7 +83,8 @@ class CudaGeometricMultigrid(CudaOperator):
         self._geos = upload(h.geo.astype(np.int32)).view(np.uint32)
         self._numbers = (
             upload(h.fp), upload(h.ip.astype(np.int32)),
-            upload(h.coef, what="the coefficients of the levels"),
+            h.coef if lies_on_cuda(h.coef) else upload(
+                h.coef, what="the coefficients of the levels"),
         )  # fmt: skip
         self._on_device = upload(places), upload(h.dense)
         end, rows = 0, []

@@ -5,7 +5,8 @@ They depend on the grid and on which axes are coarsened, not on the systems.
 The tables of an axis of n points and m coarse ones, whole numbers and weights alike in one array
 each: parents (2 x n), children (6 x m), shares of control volumes (6 x m), fine links along a
 coarse one (5 x m; of the weights then whether they cross, 5 x m), and the fine links between the
-first (last) coarse point and its side (2 x 3). Threads side by side read what lies side by side.
+first (last) coarse point and its side (2 x 3; of the weights then how much longer the way to the
+side is, 2). Threads side by side read what lies side by side.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def levels_of(grid: Grid, strengths: tuple[float, ...], threads: int) -> Levels:
         Of a block.
     """
     axes, strong = axes_of(grid, False), np.array(strengths, float)
-    rows, ints, floats = [], _Tables(np.uint32), _Tables(np.float32)
+    rows, ints, floats = [], Tables(np.uint32), Tables(np.float32)
     vectors = coefs = ties = 0
     while True:
         able = np.array([axis.coarsens for axis in axes])
@@ -80,7 +81,7 @@ def levels_of(grid: Grid, strengths: tuple[float, ...], threads: int) -> Levels:
             for slot, size in enumerate(n):
                 transfer = transfers[slot - 3] if slot >= 3 - len(axes) else None
                 row[box.INTS + slot], row[box.FLOATS + slot] = ints.length, floats.length
-                _tabulate(transfer or identity(size), ints, floats, row, slot)
+                tabulate(transfer or identity(size), ints, floats, row, slot)
         rows.append(row)
         vectors += int(np.prod(n))
         coefs += (1 + len(axes)) * int(np.prod(n))
@@ -93,7 +94,7 @@ def levels_of(grid: Grid, strengths: tuple[float, ...], threads: int) -> Levels:
     return Levels(np.array(rows, np.uint32), ints.array(), floats.array(), vectors, coefs + 3, ties)
 
 
-class _Tables:
+class Tables:
     """Collects tables."""
 
     def __init__(self, dtype: type) -> None:
@@ -108,7 +109,7 @@ class _Tables:
         return np.concatenate([*self.parts, np.zeros(1, self.dtype)])
 
 
-def _tabulate(transfer: Transfer, ints: _Tables, floats: _Tables, row: np.ndarray,
+def tabulate(transfer: Transfer, ints: Tables, floats: Tables, row: np.ndarray,
               slot: int) -> None:  # fmt: skip
     """Write the tables of an axis, and into `row` how many entries of them are in use."""
     points, shares, links, parts, cross = transfer.tables
@@ -126,7 +127,8 @@ def _tabulate(transfer: Transfer, ints: _Tables, floats: _Tables, row: np.ndarra
     points, shares = points.reshape(-1, box.SIX), shares.reshape(-1, box.SIX)
     links, parts, cross = (a.reshape(-1, box.FIVE) for a in (links, parts, cross))
     ints.add(transfer.parents.T, transfer.children.T, points.T, links.T, places)
-    floats.add(transfer.weights.T, transfer.back.T, shares.T, parts.T, cross.T, ways)
+    floats.add(transfer.weights.T, transfer.back.T, shares.T, parts.T, cross.T, ways,
+               np.array(transfer.stretch))
 
 
 def _wide(points: int, threads: int) -> int:

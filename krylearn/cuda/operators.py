@@ -259,6 +259,19 @@ class CudaGridOperator(CudaOperator):
             rows, stack = coefficients
             rows = upload(rows.view(np.int64).astype(np.int32))
             self._arrays = (rows, shared, upload(stack))
+        self._mask: Any = None
+
+    @property
+    def entries(self) -> Any:
+        """The diagonal, then the couplings along each axis, for all points: a flat array."""
+        return self._arrays[2].reshape(-1)
+
+    @property
+    def mask(self) -> Any:
+        """The mask, an array of bytes on the device, or None."""
+        if self._mask is None and self.wrapped.mask is not None:
+            self._mask = upload(self.wrapped.mask.ravel().view(np.uint8))
+        return self._mask
 
     def apply_dot(self, log, x, out):
         sums = self._sums_of(self._plan.count)

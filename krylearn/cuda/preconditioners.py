@@ -158,6 +158,12 @@ def by_name(name: str, A: CudaOperator) -> Any:
     """
     if name in _BY_NAME:
         return _BY_NAME[name](A)
+    if name in ("multigrid", "geometric_multigrid"):
+        from krylearn.cuda.hierarchy import multigrid
+
+        M = multigrid(A, "auto" if name == "multigrid" else "geometric")
+        if M is not None:
+            return M
     if name in _SET_UP_ON_HOST and hasattr(A, "to"):
         return registry.preconditioner(name, A.to("cpu")).to("cuda")
     if name in _SWEEPS and hasattr(A, "to"):

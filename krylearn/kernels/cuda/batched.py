@@ -198,18 +198,19 @@ def _direction(gain, beta, u, p):
 def _set_up(dims, geo, held, eps, unit, ip, fp, A, c, u, ties):
     """Make the coefficients of all levels; `u` serves as room for what diagonals have beyond."""
     level = geo[0]
-    coarsening.finest(dims, level, eps, unit, A, c, u)
+    coarsening.finest(dims, level, eps, unit, A, c, u, 0, 1)
     cuda.syncthreads()
-    coarsening.split_sides(dims, level, held, u, ties)
+    coarsening.split_sides(dims, level, held, u, ties, 0, 1)
     cuda.syncthreads()
     for depth in range(1, geo.shape[0]):
         level, coarse = geo[depth - 1], geo[depth]
         here, there = c[level[box.COEF] :], c[coarse[box.COEF] :]
         excess = u[coarse[box.VECTOR] :]
-        coarsening.coarsen(dims, level, coarse, ip, fp, here, u[level[box.VECTOR] :], there, excess)
-        coarsening.coarsen_sides(dims, level, coarse, held, ip, fp, here, ties)
+        coarsening.coarsen(dims, level, coarse, ip, fp, here, u[level[box.VECTOR] :], there, excess,
+                           0, 1)  # fmt: skip
+        coarsening.coarsen_sides(dims, level, coarse, held, ip, fp, here, ties, 0, 1)
         cuda.syncthreads()
-        coarsening.diagonal(dims, coarse, held, excess, ties, there)
+        coarsening.diagonal(dims, coarse, held, excess, ties, there, 0, 1)
         cuda.syncthreads()
 
 

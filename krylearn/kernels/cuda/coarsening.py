@@ -1,7 +1,8 @@
-"""Coefficients of the levels of a box, by one block of threads: see `box`.
+"""Coefficients of the levels of a box, by one block of threads (see `box`) or by many.
 
 The twins of `krylearn.kernels.coarsening`, point by point: a coarse link takes fine ones in series
-along it and in parallel beside it.
+along it and in parallel beside it. `block` is this one's number among the `blocks` that share a
+level.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ NOTHING = 1e-30
 
 
 @device
+def seat_among(shift, block, blocks):
+    """Return what `seat` does, for one of several blocks."""
+    first, row, wide, high = seat(shift)
+    return first, np.uint32(row + block * high), wide, np.uint32(high * blocks)
+
+
+@device
 def _size_of_links(dims, nz, ny, nx, c, k, j, i, at):
     """Return the sum of the absolute values of all links of a point."""
     n = np.uint32(nz * ny * nx)
@@ -46,11 +54,11 @@ def _size_of_links(dims, nz, ny, nx, c, k, j, i, at):
 
 
 @device
-def finest(dims, level, eps, unit, A, c, excess):
+def finest(dims, level, eps, unit, A, c, excess, block, blocks):
     """Pack the operator, times `unit`, and what its diagonal has beyond its couplings."""
     nz, ny, nx = level[NZ], level[NY], level[NX]
     n = np.uint32(nz * ny * nx)
-    first, row, wide, high = seat(level[POINTS])
+    first, row, wide, high = seat_among(level[POINTS], block, blocks)
     while row < nz * ny:
         k = np.uint32(row // ny)
         j, i = np.uint32(row - k * ny), first
@@ -90,35 +98,49 @@ def _on_side(level, held, axis, side, k, j, i):
 
 
 @device
-def split_sides(dims, level, held, excess, ties):
+def split_sides(dims, level, held, excess, ties, block, blocks):
     """Take out of the excess what ties points to Dirichlet sides; reaction stays.
 
-    What the next point inwards has too is reaction, the rest is the sides', in equal parts.
+    What the next points inwards have too is reaction, the rest is the sides', in equal parts.
     """
     nz, ny, nx = level[NZ], level[NY], level[NX]
-    first, row, wide, high = seat(level[POINTS])
+    first, row, wide, high = seat_among(level[POINTS], block, blocks)
     while row < nz * ny:
         k = np.uint32(row // ny)
         j, i = np.uint32(row - k * ny), first
         while i < nx:
             at = np.uint32(row * nx + i)
-            inner, count, thick = at, 0, True
+            count, thick = 0, True
+            # Steps inwards along x, y and z.
+            step_x, step_y, step_z = np.int64(0), np.int64(0), np.int64(0)
             stride = np.uint32(1)
             for axis in range(dims):
                 n = level[NX] if axis == 0 else (level[NY] if axis == 1 else level[NZ])
                 low = _on_side(level, held, axis, 0, k, j, i)
                 top = _on_side(level, held, axis, 1, k, j, i)
                 count += (1 if low else 0) + (1 if top else 0)
-                if low and n > 2:
-                    inner = np.uint32(inner + stride)
-                elif top and n > 2:
-                    inner = np.uint32(inner - stride)
-                elif low or top:
-                    thick = False
+                step = np.int64(stride) if low else (-np.int64(stride) if top else np.int64(0))
+                thick = thick and (n > 2 or not (low or top))
+                if axis == 0:
+                    step_x = step
+                elif axis == 1:
+                    step_y = step
+                else:
+                    step_z = step
                 stride = np.uint32(stride * n)
             if count > 0:
+                # Others may have been here before: what they leave is among these values.
                 whole = excess[at]
-                kept = min(whole, excess[inner]) if thick else whole * 0
+                kept = whole if thick else whole * 0
+                for way in range(1, 8 if thick else 1):
+                    inner = np.int64(at)
+                    if way & 1:
+                        inner += step_x
+                    if way & 2:
+                        inner += step_y
+                    if way & 4:
+                        inner += step_z
+                    kept = min(kept, excess[np.uint32(inner)])
                 excess[at] = kept
                 share = (whole - kept) / excess.dtype.type(count)
                 for axis in range(dims):
@@ -148,7 +170,7 @@ def _series(count, base, stride, row, size, ip, links, fp, parts, c):
 
 
 @device
-def coarsen(dims, level, coarse, ip, fp, c, excess, coarse_c, coarse_excess):
+def coarsen(dims, level, coarse, ip, fp, c, excess, coarse_c, coarse_excess, block, blocks):
     """Write links and excess of the coarse level: in series along a link, in parallel beside."""
     nz, ny, nx = level[NZ], level[NY], level[NX]
     mz, my, mx = coarse[NZ], coarse[NY], coarse[NX]
@@ -167,7 +189,7 @@ def coarsen(dims, level, coarse, ip, fp, c, excess, coarse_c, coarse_excess):
     lz, ly, lx = np.uint32(iz + SIX * mz), np.uint32(iy + SIX * my), np.uint32(ix + SIX * mx)
     pz, py, px = np.uint32(wz + SIX * mz), np.uint32(wy + SIX * my), np.uint32(wx + SIX * mx)
     one = np.uint32(1)
-    first, row, wide, high = seat(coarse[POINTS])
+    first, row, wide, high = seat_among(coarse[POINTS], block, blocks)
     while row < mz * my:
         K = np.uint32(row // my)
         J, I = np.uint32(row - K * my), first
@@ -224,7 +246,7 @@ def _tie(level, ways, axis, side, k, j, i, ip, fp, c, ties):
     one = c.dtype.type(1)
     if not tie > 0:
         return one * 0
-    resistance = one / tie
+    resistance = fp[np.uint32(ways[1] + 2 * WAYS + side)] / tie
     n, line = np.uint32(nz * ny * nx), np.uint32((k * ny + j) * nx + i)
     stride = np.uint32(1) if axis == 0 else (nx if axis == 1 else np.uint32(ny * nx))
     size = nx if axis == 0 else (ny if axis == 1 else nz)
@@ -241,7 +263,7 @@ def _tie(level, ways, axis, side, k, j, i, ip, fp, c, ties):
 
 
 @device
-def coarsen_sides(dims, level, coarse, held, ip, fp, c, ties):
+def coarsen_sides(dims, level, coarse, held, ip, fp, c, ties, block, blocks):
     """Write what ties the coarse points next to sides to them."""
     for axis in range(dims):
         a = 2 - axis
@@ -268,7 +290,7 @@ def coarsen_sides(dims, level, coarse, held, ip, fp, c, ties):
         for side in range(2):
             here = np.uint32(0) if side == 0 else np.uint32(n - 1)
             there = np.uint32(0) if side == 0 else np.uint32(m - 1)
-            place = np.uint32(cuda.threadIdx.x)
+            place = np.uint32(block * cuda.blockDim.x + cuda.threadIdx.x)
             if (held >> (2 * axis + side)) & 1 == 0:
                 place = np.uint32(many * few)
             while place < many * few:
@@ -289,14 +311,14 @@ def coarsen_sides(dims, level, coarse, held, ip, fp, c, ties):
                 j = there if axis == 1 else (F if axis == 0 else S)
                 i = there if axis == 0 else F
                 ties[_tie_place(coarse, axis, side, k, j, i)] = total
-                place = np.uint32(place + cuda.blockDim.x)
+                place = np.uint32(place + cuda.blockDim.x * blocks)
 
 
 @device
-def diagonal(dims, level, held, excess, ties, c):
+def diagonal(dims, level, held, excess, ties, c, block, blocks):
     """Write the inverse diagonal: excess, links and ties together."""
     nz, ny, nx = level[NZ], level[NY], level[NX]
-    first, row, wide, high = seat(level[POINTS])
+    first, row, wide, high = seat_among(level[POINTS], block, blocks)
     while row < nz * ny:
         k = np.uint32(row // ny)
         j, i = np.uint32(row - k * ny), first

@@ -124,7 +124,7 @@ class GeometricMultigrid(Preconditioner):
             raise ValueError("at least one of pre and post must be positive")
         self.cycle, self.smoother, self.pre, self.post = cycle, smoother, int(pre), int(post)
         self.omega, self.precision, self.transfer = omega, precision, transfer
-        A = as_grid_operator(A, self.name)
+        A = self._taken(A)
         super().__init__(A.shape, A.dtype)
         low = _LOWER.get(self.dtype, self.dtype)
         exact = transfer == "constant" and A.grid.ndim < 3
@@ -138,10 +138,19 @@ class GeometricMultigrid(Preconditioner):
         self._build(A)
         self.setup_seconds = time.perf_counter() - started
 
-    def _build(self, A: Any) -> None:
+    def _taken(self, A: Any) -> Any:
+        """Return A as an operator that levels can be made of."""
+        return as_grid_operator(A, self.name)
+
+    def _lines_of(self, A: Any) -> bool:
+        """Return whether whole lines are relaxed, which they must be able to."""
         lines = self.smoother == "line"
         if lines and any(A.grid.periodic):
             raise ValueError(f"{self.name}: lines must not close on themselves; use red_black")
+        return lines
+
+    def _build(self, A: Any) -> None:
+        lines = self._lines_of(A)
         # Nothing but `build` holds the finest level, so that it is gone once it is packed.
         self._hierarchy = build(
             _finest(A, self.working, not lines, self.transfer == "constant"), self.working,

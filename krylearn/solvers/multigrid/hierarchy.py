@@ -241,8 +241,8 @@ class _Packing:
         if variable:
             geo[kernels.SCALED] = level.mask is not None and coarse is not None
             if isinstance(level, Packed):
-                self.coef.append(level.coef)
-                self.lengths[2] += level.coef.size
+                self.coef += level.rows()
+                self.lengths[2] += sum(part.size for part in level.rows())
             else:
                 self._coefficients(level, transfers, coarse, slots)
         self.starts.append((self.lanes * int(np.prod(shape)), first, self.lengths[2]))
@@ -287,7 +287,8 @@ class _Packing:
         if fused and self.variable and count > 1 and not wraps:
             windows = _for_windows(self.coef, geo, places)
         else:
-            coef = np.concatenate(self.coef or [np.zeros(1, self.dtype)])
+            join = getattr(coarsest, "join", np.concatenate)  # where they lie
+            coef = join(self.coef or [np.zeros(1, self.dtype)])
         return Hierarchy(
             self.shapes, geo, places, np.concatenate(self.fp),
             np.concatenate([*self.ip, np.zeros(1, np.int64)]), coef, dense, self.scale,

@@ -154,7 +154,8 @@ class Variable:
                         tie = self.sides[d, side]
                         way = along(sp.csr_array(transfer.sides[side][None]), resistance, d)
                         series = transfer.stretch[side] * _inverse(tie) + way
-                        sides[d, side] = total(_inverse(series), d)
+                        # What is not tied on the fine level is not on the coarse one.
+                        sides[d, side] = total(np.where(tie > 0, _inverse(series), 0), d)
                 series = along(transfer.along, resistance, d)
                 # A closed link between coarse points closes theirs; one within them does not.
                 closed = along(transfer.crossing, np.asarray(k == 0, k.dtype), d)

@@ -84,14 +84,21 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
         )
     if in_petsc(A):
         A = _from_petsc(A)
-    if lies_on_cuda(A) and hasattr(A, "to"):  # set up where it is, used where A is
-        return multigrid(A.to("cpu"), B, coarsening=coarsening, **options).to("cuda")
+    if lies_on_cuda(A) and hasattr(A, "to"):
+        M = None
+        if B is None:
+            from krylearn.cuda.hierarchy import multigrid as set_up_there
+
+            M = set_up_there(A, coarsening, **options)
+        if M is None:  # set up on the host, used where A is
+            M = multigrid(A.to("cpu"), B, coarsening=coarsening, **options).to("cuda")
+        return M
     why = "the coarsening was given"
     if coarsening == "auto":
         coarsening, why = _suited(A, B)
         if coarsening == "joined":
             coarsening = "geometric"
-            options = _joined(A, **options) | options
+            options = joined_options(A, **options) | options
     if B is not None:
         if coarsening in ("geometric", "classical"):
             raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
@@ -121,15 +128,19 @@ def _suited(A: Any, B: Any) -> tuple[str, str]:
         return "algebraic", "it takes B"
     if not (hasattr(A, "grid") and hasattr(A, "_stack")):
         return "algebraic", "A is a matrix"
-    why = lattice_fails(A)
-    if why in (JUMPS, WALLS) and A.grid.ndim == 3:
-        return "joined", f"{why}; in space it is quickest to join cells"
-    if why:
-        return "classical", why
+    return kind_on_a_grid(lattice_fails(A), A.grid.ndim)
+
+
+def kind_on_a_grid(fails: str, ndim: int) -> tuple[str, str]:
+    """Return the coarsening that suits, and why, given why a coarser lattice fails."""
+    if fails in (JUMPS, WALLS) and ndim == 3:
+        return "joined", f"{fails}; in space it is quickest to join cells"
+    if fails:
+        return "classical", fails
     return "geometric", "A is an operator on a grid"
 
 
-def _joined(A: Any, cycle: str = "V", **_: Any) -> dict[str, Any]:
+def joined_options(A: Any, cycle: str = "V", **_: Any) -> dict[str, Any]:
     """Return the options that suit a cycle on joined cells."""
     if cycle != "AMLI":
         return {"transfer": "constant"}
@@ -156,13 +167,19 @@ def lattice_fails(A: Any) -> str:
     links = A._stack[1:]
     if A.dtype.kind == "c" and np.any(links.imag):
         return "couplings are complex"
-    if np.any(links.real > 0):
+    positive = bool(np.any(links.real > 0))
+    thin = 0.0 if A.mask is None or positive else _thin(A.mask)
+    smooth = A._constant or positive or thin > THIN
+    return verdict(positive, thin, 0.0 if smooth else share_of_jumps(-links.real))
+
+
+def verdict(positive: bool, thin: float, jumps: float) -> str:
+    """Return why a coarser lattice fails, from couplings, thin walls and jumps."""
+    if positive:
         return "couplings are positive"
-    if A.mask is not None and _thin(A.mask) > THIN:
+    if thin > THIN:
         return WALLS
-    if not A._constant and share_of_jumps(-links.real) > RARE:
-        return JUMPS
-    return ""
+    return JUMPS if jumps > RARE else ""
 
 
 def _thin(mask: np.ndarray) -> float:

@@ -84,14 +84,23 @@ class Packed:
     def strengths(self) -> list[float]:
         """Return how strongly neighbours along each axis are typically coupled."""
         strong = []
-        for d, k in enumerate(self.links):
-            values = k.ravel()
-            sample = [values[:: max(1, len(values) // SAMPLE | 1)]]
-            sample += [tie.ravel() for (axis, _), tie in self.sides.items() if axis == d]
-            known = np.concatenate(sample)
+        for known in self.samples():
             known = known[known > 0]
             strong.append(float(np.median(known)) if len(known) else 0.0)
         return strong
+
+    def samples(self) -> list[np.ndarray]:
+        """Return for each axis some of the links along it and of the ties to its sides."""
+        found = []
+        for d, k in enumerate(self.links):
+            step = stride_of(k.size)
+            sides = [tie for (axis, _), tie in self.sides.items() if axis == d]
+            found.append(np.concatenate([values.ravel()[::step] for values in (k, *sides)]))
+        return found
+
+    def rows(self) -> list[np.ndarray]:
+        """Return the coefficients of the level, which lie behind each other."""
+        return [self.coef]
 
     def coarsen(self, axes: list[Axis], transfers: list[Transfer | None]) -> Packed:
         """Return the level on the coarse `axes`; None stands for an axis that stays."""
@@ -148,6 +157,11 @@ class Packed:
                     added += weight.reshape(-1, *(1,) * (total.ndim - 1)) * total[points[:, s]]
                 total = np.moveaxis(added, 0, d)
         return total
+
+
+def stride_of(n: int) -> int:
+    """Return how many values are passed over between two of a sample; odd."""
+    return max(1, n // SAMPLE | 1)
 
 
 def packed(grid: Any, A: np.ndarray, lanes: int, dtype: Any, jumps: bool = False) -> Packed:
