@@ -562,3 +562,43 @@ def test_memory_that_is_not_there_is_named_in_bytes():
     A = kl.to_cuda(grid_operator(shape=(500, 500, 500)))
     with pytest.raises(MemoryError, match="basis of 301 vectors.* takes 301,000,000,000 bytes"):
         kl.gmres(A, kl.to_cuda(np.ones(A.shape[0])), restart=300)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's is called."""
+
+
+@pytest.mark.parametrize("error, told", [
+    (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has ..."),
+     "takes about 2,684,354,560 bytes"),
+    (OutOfMemoryError("CUDA out of memory. Tried to allocate 512 B"), "takes about 512 bytes"),
+    (RuntimeError("CUDA error: out of memory\nSearch for ..."), "CUDA error: out of memory"),
+    (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "CUBLAS_STATUS_ALLOC"),
+    (RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuModuleLoad"), "cuModuleLoad"),
+])  # fmt: skip
+def test_memory_that_is_short_is_told_in_bytes(error, told):
+    @arrays.naming_bytes()
+    def fails(error):
+        raise error
+
+    with pytest.raises(MemoryError, match="the CUDA device has not enough memory: ") as caught:
+        fails(error)
+    assert told in str(caught.value)
+    for other in (ValueError("out of memory"), MemoryError("mine"), RuntimeError("CUDA error: x")):
+        with pytest.raises(type(other)) as kept:
+            fails(other)
+        assert kept.value is other
+
+
+@device
+def test_memory_that_is_short_in_the_middle_of_a_solve():
+    import torch
+
+    class Greedy:
+        shape, dtype = (64, 64), torch.float64
+
+        def matvec(self, x):
+            return x + torch.empty(2**45, dtype=torch.float64, device="cuda")[:64]
+
+    with pytest.raises(MemoryError, match=r"takes about 281,474,976,710,656 bytes, and of"):
+        kl.cg(Greedy(), torch.ones(64, dtype=torch.float64, device="cuda"))

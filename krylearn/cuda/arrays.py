@@ -7,7 +7,10 @@ lies on the device already. Under Numba's simulator, NumPy stands in for the dev
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -145,11 +148,38 @@ def empty(shape: Any, dtype: Any, what: str = "a work array") -> Any:
         return view(torch.empty(shape, dtype=torch_dtype(dtype), device="cuda"))
     except torch.OutOfMemoryError:
         needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        free, everything = torch.cuda.mem_get_info()
-        raise MemoryError(
-            f"the CUDA device has not enough memory: {what} takes {needed:,} bytes, and of "
-            f"{everything:,} bytes {free:,} are free"
-        ) from None
+        raise MemoryError(_too_little(f"{what} takes {needed:,} bytes")) from None
+
+
+@contextlib.contextmanager
+def naming_bytes() -> Iterator[None]:
+    """Turn what torch and the driver say where memory is short into a `MemoryError`.
+
+    The message names the bytes that were asked for, where they are known.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = str(error)
+        short = "out of memory" in text or "OUT_OF_MEMORY" in text or "ALLOC_FAILED" in text
+        if type(error).__name__ != "OutOfMemoryError" and not (short and "CU" in text):
+            raise
+        asked = re.search(r"allocate ([\d.]+) ([KMGT]?)i?B", text)
+        why = text.splitlines()[0] if text else "it said no more"
+        if asked:
+            size = float(asked[1]) * 1024 ** " KMGT".index(asked[2] or " ")
+            why = f"a work array of torch's takes about {size:,.0f} bytes"
+        raise MemoryError(_too_little(why)) from None
+
+
+def _too_little(why: str) -> str:
+    if "torch" not in sys.modules or not sys.modules["torch"].cuda.is_available():
+        return f"the CUDA device has not enough memory: {why}"
+    free, everything = sys.modules["torch"].cuda.mem_get_info()
+    return (f"the CUDA device has not enough memory: {why}, and of {everything:,} bytes {free:,} "
+            "are free")  # fmt: skip
 
 
 def zeros(shape: Any, dtype: Any, what: str = "a work array") -> Any:

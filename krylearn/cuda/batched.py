@@ -71,6 +71,7 @@ class Records(Sequence):
         return f"<{len(self)} systems, {int(self.converged.sum())} converged>"
 
 
+@arrays.naming_bytes()
 def solve_batch(A: Any, b: Any, grid: Grid | None, rtol: float, atol: float, maxiter: int,
                 sweeps: int) -> tuple[Any, Records]:  # fmt: skip
     """Do what `krylearn.solve_batch` does; its arguments are checked there.

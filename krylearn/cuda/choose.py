@@ -25,6 +25,7 @@ from krylearn.operators import matrix_like
 TRANSFORMED, LOOKED_AT = 4096, 2**18
 
 
+@arrays.naming_bytes()
 def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tuple[Any, Any]:
     """Bring operands to the device where they are not there yet, choose, solve.
 

@@ -80,6 +80,7 @@ def lattice_fails(A: CudaGridOperator) -> str:
     return choice.verdict(facts.couplings_positive, facts.thin, facts.jumps)
 
 
+@arrays.naming_bytes()
 def multigrid(A: Any, coarsening: str = "auto", **options: Any) -> Any:
     """Return geometric multigrid set up on the device; None where that is not what suits A.
 

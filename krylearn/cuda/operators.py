@@ -432,6 +432,7 @@ def _banded(A: Any) -> Any:
         raise
 
 
+@arrays.naming_bytes()
 def to_cuda(value: Any) -> Any:
     """Return an operand on the CUDA device, where solvers then run.
 

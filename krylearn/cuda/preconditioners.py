@@ -148,6 +148,7 @@ _SET_UP_ON_HOST = ("multigrid", "geometric_multigrid", "classical_amg", "smoothe
 _SWEEPS = ("gauss_seidel", "sor", "ssor")
 
 
+@arrays.naming_bytes()
 def by_name(name: str, A: CudaOperator) -> Any:
     """Make the preconditioner `name` for a matrix on the device.
 
@@ -178,6 +179,7 @@ def by_name(name: str, A: CudaOperator) -> Any:
     raise ValueError(f"no preconditioner {name!r} on CUDA; there are {known}")
 
 
+@arrays.naming_bytes()
 def moved(M: Any, device: str) -> Any:
     """Return a preconditioner that has a twin on 'cuda' there, or itself for 'cpu'."""
     if device == "cpu":

@@ -257,6 +257,7 @@ def record(iterate: Callable[[], None], unit: int) -> Any:
     return graph
 
 
+@arrays.naming_bytes()
 def solve_on_cuda(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any, M: Any, *,
                   method: str, needs: tuple[str, ...], limit: int, square: bool,
                   settings: dict[str, Any]) -> tuple[Any, SolveInfo]:  # fmt: skip
@@ -281,12 +282,7 @@ def solve_on_cuda(loop: Callable[[Solve], None], A: Any, b: Any, x0: Any, M: Any
     names = ("rtol", "atol", "maxiter")
     interface.check_arguments(method, A, b, square, *(settings[name] for name in names))
     interface.check_start(A.shape[1], b, x0)
-    try:
-        return _solve(loop, A, b, x0, M, method, limit, settings, started)
-    except Exception as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's
-            raise
-        raise MemoryError(f"the CUDA device has not enough memory: {error}") from None
+    return _solve(loop, A, b, x0, M, method, limit, settings, started)
 
 
 def _solve(loop: Callable, A: Any, b: Any, x0: Any, M: Any, method: str, limit: int,
