@@ -237,11 +237,11 @@ class _Halves:
         if xs is None or ys is None:
             return None
         first, last = along_z
-        tiles = [xs, ys, [
-            (lo, hi, first[lo], last[hi - 1] + 1) for lo, hi in _marches(mz, 2, len(xs) * len(ys))
-        ]]  # fmt: skip
+        cuts = _marches(mz, 2, len(xs) * len(ys), fused.BESIDE)
+        tiles = [xs, ys, [(lo, hi, first[lo], last[hi - 1] + 1) for lo, hi in cuts]]
         xs, ys = _cover(nx, wide), _cover(ny, high)
-        tiles += [xs, ys, [(lo, hi, 0, 0) for lo, hi in _marches(nz, 1, len(xs) * len(ys))]]
+        cuts = _marches(nz, 1, len(xs) * len(ys), fused.BESIDE)
+        tiles += [xs, ys, [(lo, hi, 0, 0) for lo, hi in cuts]]
         variable = bool(geo[host.VARIABLE])
         alike = (0, 0) if variable else _alike(h, geo)
         return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high),
@@ -318,16 +318,17 @@ def _cover(n: int, room: int) -> list[tuple]:
 
 
 @functools.cache
-def _marches(planes: int, fine: int, tiles: int) -> list[tuple[int, int]]:
+def _marches(planes: int, fine: int, tiles: int, beside: int) -> list[tuple[int, int]]:
     """Cut planes into marches, so that all multiprocessors end about together.
 
-    A plane here stands for `fine` planes that a march passes over.
+    A plane here stands for `fine` planes that a march passes over; `beside` marches share a
+    multiprocessor.
     """
     at_once = 2
     if not arrays.simulated():
         import torch
 
-        at_once = torch.cuda.get_device_properties(0).multi_processor_count
+        at_once = beside * torch.cuda.get_device_properties(0).multi_processor_count
     best, cuts = math.inf, 1
     for count in range(1, min(planes, 64) + 1):
         longest = math.ceil(planes / count)

@@ -25,6 +25,8 @@ from krylearn.kernels.cuda.launch import SIMULATED, device, jit_for
 
 # Bytes of a plane in shared memory: 1024 values in single precision.
 PLANE = 4096
+# Blocks that share a multiprocessor, and its registers.
+BESIDE = 1
 # Values of a plane under the simulator, where each is a thread of Python.
 FEW = 81
 # Planes that a march passes over and writes nothing.
@@ -104,7 +106,7 @@ def kernels(variable: bool, wide: int, high: int) -> tuple[Callable, Callable]:
     ring = 9 * cells
     room, pages = ring + 2 * pad, 2 * cells + 4 * (4 if flat else wide)
 
-    @jit_for(cells)
+    @jit_for(cells * BESIDE)
     def down(log, scales, level, first, span, geos, fp, ip, coefs, start, tiles, xs, ys, zs, f,
              coarse):  # fmt: skip
         if log[0] != 0.0:
@@ -299,7 +301,7 @@ def kernels(variable: bool, wide: int, high: int) -> tuple[Callable, Callable]:
                 gathered, ahead = ahead, zero
                 K = np.int32(K + 1)
 
-    @jit_for(cells)
+    @jit_for(cells * BESIDE)
     def up(log, scales, level, first, span, geos, fp, ip, coefs, start, tiles, xs, ys, zs, f,
            coarse, out, wanted, sums):  # fmt: skip
         if log[0] != 0.0:
