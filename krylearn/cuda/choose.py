@@ -9,6 +9,7 @@ import numpy as np
 from krylearn import choose, registry
 from krylearn.cuda import arrays
 from krylearn.cuda.arrays import download, empty, lies_on_cuda, shared, upload
+from krylearn.cuda.hierarchy import facts_of, sets_up
 from krylearn.cuda.operators import (
     CudaCSR,
     CudaDense,
@@ -33,7 +34,8 @@ def solve(A: Any, b: Any, x0: Any, *, method: str, M: Any, **options: Any) -> tu
     """
     arrays.require_cuda()
     chosen, why = None, "the method was given"
-    if method == "auto" and not lies_on_cuda(A):
+    # What a Hermitian grid operator calls for is seen there, sooner than on the host.
+    if method == "auto" and not (lies_on_cuda(A) or hasattr(A, "_stencil") and A.symmetric):
         chosen, why = choose.krylov_method(A), "the traits of A call for it"
     from_host = not lies_on_cuda(b)
     A, b = (operand if lies_on_cuda(operand) else to_cuda(operand) for operand in (A, b))
@@ -87,13 +89,11 @@ def _on_a_box(A: Any, b: Any, x0: Any, options: dict[str, Any]) -> tuple[Any, An
 
 def _suited(A: Any, method: str) -> str | None:
     """Return the name of the preconditioner that suits A and the method."""
-    from krylearn.cuda.hierarchy import facts_of, lattice_fails, sets_up
+    from krylearn.cuda.hierarchy import lattice_fails
     from krylearn.solvers.multigrid.multigrid import JUMPS, WALLS
 
     if isinstance(A, CudaGridOperator) and method in ("cg", "fcg"):
-        positive = facts_of(A).positive_diagonal if sets_up(A) else bool(
-            np.all(A.wrapped._stack[0].real > 0))  # fmt: skip
-        why = lattice_fails(A)
+        positive, why = _has_positive_diagonal(A), lattice_fails(A)
         # In space cells are joined where coefficients jump: see `krylearn.multigrid`.
         if positive and (not why or (why in (JUMPS, WALLS) and A.grid.ndim == 3)):
             return "multigrid"
@@ -104,6 +104,12 @@ def _suited(A: Any, method: str) -> str | None:
     varies = bool(np.ptp(np.abs(d)) > 0.01 * np.max(np.abs(d))) if len(d) else False
     fits = np.all(d.real > 0) if method in ("cg", "minres") else np.all(d != 0)
     return "jacobi" if varies and fits else None
+
+
+def _has_positive_diagonal(A: CudaGridOperator) -> bool:
+    if sets_up(A):
+        return facts_of(A).positive_diagonal
+    return bool(np.all(A.wrapped._stack[0].real > 0))
 
 
 def _rule(A: Any) -> tuple[str, str]:
@@ -119,7 +125,10 @@ def _rule(A: Any) -> tuple[str, str]:
         d = download(A.diagonal())
         if not np.all(d.real > 0):
             return "minres", f"A ({n} x {n}) {told} and is not definite"
-    elif A.positive_definite is False and not hasattr(A, "grid"):
+    elif isinstance(A, CudaGridOperator):
+        if not _has_positive_diagonal(A):
+            return "minres", f"A ({n} x {n}) {told} and is not definite"
+    elif A.positive_definite is False:
         return "minres", f"A ({n} x {n}) {told} and is not definite"
     return "cg", f"A ({n} x {n}) {told}"
 

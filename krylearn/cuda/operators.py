@@ -247,7 +247,7 @@ class CudaGridOperator(CudaOperator):
     def __init__(self, A: Any) -> None:
         super().__init__(A.shape, A.dtype)
         self.wrapped, self.grid = A, A.grid
-        self.symmetric, self.positive_definite = A.symmetric, A.positive_definite
+        self.symmetric = A.symmetric
         geometry, *coefficients = A._stencil.arrays
         nz, ny, nx, _, shared, *wraps = (int(value) for value in geometry)
         self._geometry = (nz, ny, nx, *wraps)
@@ -260,6 +260,11 @@ class CudaGridOperator(CudaOperator):
             rows = upload(rows.view(np.int64).astype(np.int32))
             self._arrays = (rows, shared, upload(stack))
         self._mask: Any = None
+
+    @property
+    def positive_definite(self) -> bool | None:  # type: ignore[override]
+        """What is known of it: a pass over all entries on the host, where somebody asks."""
+        return self.wrapped.positive_definite
 
     @property
     def entries(self) -> Any:
