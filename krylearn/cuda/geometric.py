@@ -223,25 +223,14 @@ class _Halves:
     def fit(cls, h: Any, level: int, dtype: np.dtype) -> Any:
         """Return the halves for a level, or None where it does not lend itself to them."""
         geo = h.geo[level].astype(np.int64)
-        (nz, ny, nx), mz = geo[:3].tolist(), int(geo[host.COARSE])
+        ny, mz = int(geo[1]), int(geo[host.COARSE])
         if any(geo[host.WRAPS : host.WRAPS + 3]):  # windows must not close on themselves
             return None
         wide, high = fused.tile_of(dtype.itemsize, ny)
-        along_z, along_y, along_x = (_span(h, geo, slot) for slot in range(3))
-        parents = h.ip[geo[host.INTS] : geo[host.INTS] + 2 * nz].astype(np.int64).reshape(nz, 2)
-        steps = parents[:, 1] - parents[:, 0]
-        marches = np.all(np.diff(parents[:, 0]) >= 0) and np.all((steps == 0) | (steps == 1))
-        if not marches or along_z is None or along_y is None or along_x is None:
+        tables = tuple(_tables_of(h, geo, slot) for slot in range(3))
+        tiles = _tiles(tuple(geo[:3].tolist()), mz, tables, wide, high, fused.BESIDE)
+        if tiles is None:
             return None
-        xs, ys = _covering(*along_x, nx, wide), _covering(*along_y, ny, high)
-        if xs is None or ys is None:
-            return None
-        first, last = along_z
-        cuts = _marches(mz, 2, len(xs) * len(ys), fused.BESIDE)
-        tiles = [xs, ys, [(lo, hi, first[lo], last[hi - 1] + 1) for lo, hi in cuts]]
-        xs, ys = _cover(nx, wide), _cover(ny, high)
-        cuts = _marches(nz, 1, len(xs) * len(ys), fused.BESIDE)
-        tiles += [xs, ys, [(lo, hi, 0, 0) for lo, hi in cuts]]
         variable = bool(geo[host.VARIABLE])
         alike = (0, 0) if variable else _alike(h, geo)
         return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high),
@@ -275,17 +264,47 @@ def _alike(h: Any, geo: np.ndarray) -> tuple[int, int]:
     return first, (int(above[0]) if len(above) else n) - first
 
 
-def _span(h: Any, geo: np.ndarray, slot: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the first and the last point that each coarse one takes from; None: with gaps."""
+def _tables_of(h: Any, geo: np.ndarray, slot: int) -> tuple[bytes, bytes]:
+    """Return the indices of an axis, and which of the coarse points' weights are not zero."""
     n, m = int(geo[slot]), int(geo[host.COARSE + slot])
-    at, back = int(geo[host.INTS + slot]) + 2 * n, int(geo[host.FLOATS + slot]) + 5 * n
+    at, back = int(geo[host.INTS + slot]), int(geo[host.FLOATS + slot]) + 5 * n
+    width = kernels.CHILDREN * m
+    held = h.fp[back : back + width] != 0
+    return h.ip[at : at + 2 * n + width].astype(np.int64).tobytes(), held.tobytes()
+
+
+# What was made for a grid serves the next operator on it.
+@functools.lru_cache(maxsize=256)
+def _tiles(shape: tuple[int, ...], coarse_planes: int, tables: tuple, wide: int, high: int,
+           beside: int) -> list[list[tuple]] | None:  # fmt: skip
+    """Return the tiles along x, y and z of `down` and of `up`; None where there are none."""
+    nz, ny, nx = shape
+    along_z, along_y, along_x = (_span(n, *table) for n, table in zip(shape, tables))
+    parents = np.frombuffer(tables[0][0], np.int64)[: 2 * nz].reshape(nz, 2)
+    steps = parents[:, 1] - parents[:, 0]
+    marches = np.all(np.diff(parents[:, 0]) >= 0) and np.all((steps == 0) | (steps == 1))
+    if not marches or along_z is None or along_y is None or along_x is None:
+        return None
+    xs, ys = _covering(*along_x, nx, wide), _covering(*along_y, ny, high)
+    if xs is None or ys is None:
+        return None
+    first, last = along_z
+    cuts = _marches(coarse_planes, 2, len(xs) * len(ys), beside)
+    tiles = [xs, ys, [(lo, hi, first[lo], last[hi - 1] + 1) for lo, hi in cuts]]
+    xs, ys = _cover(nx, wide), _cover(ny, high)
+    cuts = _marches(nz, 1, len(xs) * len(ys), beside)
+    return [*tiles, xs, ys, [(lo, hi, 0, 0) for lo, hi in cuts]]
+
+
+def _span(n: int, indices: bytes, held: bytes) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the first and the last point that each coarse one takes from; None: with gaps."""
     width = kernels.CHILDREN
-    children = h.ip[at : at + width * m].reshape(m, width)
-    held = h.fp[back : back + width * m].reshape(m, width) != 0
-    count = held.sum(axis=1)
+    children = np.frombuffer(indices, np.int64)[2 * n :].reshape(-1, width)
+    taken = np.frombuffer(held, bool).reshape(-1, width)
+    count = taken.sum(axis=1)
     here = np.arange(width) < count[:, None]
     near = children[:, :1] + np.arange(width)
-    if np.any(held != here) or np.any(count == 0) or np.any((children != near) & here):
+    if np.any(taken != here) or np.any(count == 0) or np.any((children != near) & here):
         return None
     return children[:, 0], children[:, 0] + count - 1
 

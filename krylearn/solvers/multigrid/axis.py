@@ -51,6 +51,12 @@ class Axis:
         """Number of points."""
         return len(self.position)
 
+    @cached_property
+    def key(self) -> tuple:
+        """What equal axes have in common."""
+        return (self.position.tobytes(), self.width.tobytes(), self.zeros, self.period, self.cells,
+                self.jumps)  # fmt: skip
+
     @property
     def coarsens(self) -> bool:
         """Whether there are fewer points on a coarser level."""
@@ -149,8 +155,7 @@ KNOWN = 256
 
 def coarsen(axis: Axis) -> tuple[Axis, Transfer]:
     """Return the next coarser axis, and the transfer between the two."""
-    key = (axis.position.tobytes(), axis.width.tobytes(), axis.zeros, axis.period, axis.cells,
-           axis.jumps)  # fmt: skip
+    key = axis.key
     found = _known.get(key)
     if found is None:
         if len(_known) >= KNOWN:

@@ -7,6 +7,7 @@ discretisation with twice the spacing, times the volume.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +45,25 @@ class Separable:
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.n for axis in self.axes)
 
+    def _first_alike(self) -> list[int]:
+        """Return for each axis the first one that has the same links, ends and widths."""
+        return [
+            next(c for c in range(d + 1) if self.links[c] is self.links[d]
+                 and self.ends[c] == self.ends[d] and self.axes[c] is self.axes[d])
+            for d in range(len(self.axes))
+        ]  # fmt: skip
+
+    def _for_each(self, of: Callable[[int], Any]) -> list[Any]:
+        """Return what `of` gives for each axis; it is asked once for axes that are alike."""
+        found: list[Any] = []
+        for d, c in enumerate(self._first_alike()):
+            found.append(of(d) if c == d else found[c])
+        return found
+
     def strengths(self) -> list[float]:
         """Return how strongly neighbours along each axis are coupled, but for a common factor."""
-        return [
-            typical(np.append(k, e)) / _median(axis.width)
-            for k, e, axis in zip(self.links, self.ends, self.axes)
-        ]  # fmt: skip
+        return self._for_each(lambda d: typical(np.append(self.links[d], self.ends[d]))
+                              / _median(self.axes[d].width))  # fmt: skip
 
     def volume(self, skip: int = -1) -> np.ndarray:
         """Return the products of the widths of all axes, or of all but one."""
@@ -61,25 +75,29 @@ class Separable:
 
     def diagonals(self) -> list[np.ndarray]:
         """Return the diagonal of each K_d."""
-        return [
-            _diagonal(k, e) if len(k) > 1 else np.array([float(sum(e))])
-            for k, e in zip(self.links, self.ends)
-        ]  # fmt: skip
+        def diagonal(d: int) -> np.ndarray:
+            k, e = self.links[d], self.ends[d]
+            return _diagonal(k, e) if len(k) > 1 else np.array([float(sum(e))])
+
+        return self._for_each(diagonal)
 
     def coarsen(self, axes: list[Axis], transfers: list[Transfer | None]) -> Separable:
         """Return the level on the coarse `axes`; None stands for an axis that stays."""
-        links, ends = [], []
-        for k, e, transfer in zip(self.links, self.ends, transfers):
-            if transfer is not None:
-                low, high = (
-                    1 / (1 / value + side @ _inverse(k)) if value else 0.0
-                    for value, side in zip(e, transfer.sides)
-                )
-                e = (low, high)
-                k = _inverse(transfer.along @ _inverse(k))
-            links.append(k)
-            ends.append(e)
-        return Separable(axes, links, ends, self.reaction)
+        def coarse(d: int) -> tuple[np.ndarray, tuple[float, float]]:
+            k, e, transfer = self.links[d], self.ends[d], transfers[d]
+            if transfer is None:
+                return k, e
+            resistance = _inverse(k)
+            low, high = (
+                1 / (1 / value + side @ resistance) if value else 0.0
+                for value, side in zip(e, transfer.sides)
+            )
+            return _inverse(transfer.along @ resistance), (low, high)
+
+        # Axes that are alike are coarsened alike, or not at all, unless a pattern says otherwise.
+        same = all(transfers[d] is transfers[c] for d, c in enumerate(self._first_alike()))
+        made = self._for_each(coarse) if same else [coarse(d) for d in range(len(axes))]
+        return Separable(axes, [k for k, _ in made], [e for _, e in made], self.reaction)
 
 
 @dataclass
@@ -270,7 +288,12 @@ def separable(A: Any) -> Separable | None:
         unit = float(links[d][0]) or max(e) or 1.0
         # Linear values meet zero as far behind an end point as its tie is weak.
         zeros.append((-unit / e[0] if e[0] else None, n - 1 + unit / e[1] if e[1] else None))
-    return Separable(_axes(grid, zeros, widths, False), links, ends, reaction)
+    axes = _axes(grid, zeros, widths, False)
+    for d in range(ndim):  # what is alike is the same
+        for c in range(d):
+            if axes[c].key == axes[d].key and np.array_equal(links[c], links[d]):
+                axes[d], links[d] = axes[c], links[c]
+    return Separable(axes, links, ends, reaction)
 
 
 def _at(index: tuple[int, ...], axis: int, place: int) -> tuple[int, ...]:
