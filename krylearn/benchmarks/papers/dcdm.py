@@ -106,7 +106,7 @@ def entrants(A: Any, b: Any, device: str) -> dict[str, tuple[Callable, Callable]
         found["ic0-cg"] = (lambda: by_name("ic0", A), cg)
         found["cupy cg"] = (lambda: _cupy_matrix(host), functools.partial(_cupy_cg, b))
         found["amg-cg"] = (lambda: kl.SmoothedAggregation(host.tocsr()).to("cuda"), cg)
-        found["multigrid-cg"] = (lambda: kl.multigrid(A), cg)
+        found["multigrid-cg"] = (lambda: _multigrid(A), cg)
     for name in ("poisson3d", "poisson3d-untied"):
         if name in known:
             found[f"dcd {name}"] = dcd(name, limit=np.inf)
@@ -126,6 +126,11 @@ def _dcd(A: Any, b: Any, M: Any, rtol: float, **settings: Any) -> Any:
     from krylearn.learned.dcd.dcd import solve_with_network
 
     return solve_with_network(A, b, M, rtol=rtol, **settings)
+
+
+def _multigrid(A: Any) -> Any:
+    A._facts = None  # what an earlier set-up has found out
+    return kl.multigrid(A)
 
 
 def _deflated(A: Any, b: Any, M: Any, rtol: float) -> Any:
