@@ -24,7 +24,7 @@ methods = {
     "cg + poisson2d": lambda A, b: kl.cg(A, b, rtol=1e-8, M=direction.precondition(A)),
 }
 
-DASHES = dict(zip(methods, ("-", "-", "-", ":")))
+DASHES = dict(zip(methods, ("-", "--", "-.", ":")))
 
 # %%
 # Iterations against size, on a plume past four balls; "cg + poisson2d" has the same cycle as M of
@@ -47,6 +47,7 @@ left.set(xlabel="cells along a side", ylabel="iterations to 1e-8", xticks=SIDES)
 left.set_xticklabels(SIDES)
 left.minorticks_off()
 left.legend()
+right.legend()
 right.set(xlabel="iteration", ylabel="relative residual", title=f"{SIDES[-1]}²",
           xlim=(0, 3 * max(counts["dcd"])))  # fmt: skip
 plt.show()

@@ -55,6 +55,7 @@ for (name, chosen), marker in zip(omegas.items(), ("_", ".", "x", "-")):
 above.set(ylabel="iterations so far")
 above.legend()
 below.set(xlabel="time", ylabel="omega")
+below.legend(ncols=2, fontsize="small")
 plt.show()
 
 # %%

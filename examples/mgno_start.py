@@ -47,12 +47,12 @@ plt.show()
 A = kl.GridOperator.diffusion(kl.Grid(a.shape, centering="cell"), a)
 b = np.ones(a.size)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-for M, label in ((None, "cg"), (kl.multigrid(A), "cg + multigrid")):
+for M, label, marker in ((None, "cg", ""), (kl.multigrid(A), "cg + multigrid", "o")):
     for x0, start, dash in ((None, "zero", "-"), (model, "the prediction", "--")):
         x, info = kl.cg(A, b, x0=x0, rtol=1e-8, M=M)
         print(f"{label} from {start}: {info.iterations} iterations")
         ax.loglog(1 + np.arange(len(info.residuals)), info.residuals / np.linalg.norm(b), dash,
-                  label=f"{label}, from {start}")  # fmt: skip
+                  marker=marker, label=f"{label}, from {start}")  # fmt: skip
 ax.set(xlabel="iteration, from 1", ylabel="relative residual")
 ax.legend(loc="lower left")
 plt.show()

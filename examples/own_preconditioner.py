@@ -51,10 +51,11 @@ check_preconditioner(Neumann)
 
 P = kl.problems.diffusion((64, 64), contrast=10.0, seed=1)
 A = P.A.tocsr()
-for M, label in ((None, "no M"), (Neumann(A), "Neumann, degree 4"), (kl.SSOR(A), "SSOR")):
+tried = {"no M": (None, "-"), "Neumann, degree 4": (Neumann(A), "--"), "SSOR": (kl.SSOR(A), ":")}
+for label, (M, dash) in tried.items():
     x, info = kl.cg(A, P.b, rtol=1e-8, M=M)
     print(f"{label:18} {info.iterations:4} iterations, {info.solve_seconds * 1e3:7.1f} ms")
-    plt.semilogy(info.residuals / np.linalg.norm(P.b), label=label)
+    plt.semilogy(info.residuals / np.linalg.norm(P.b), dash, label=label)
 plt.xlabel("iteration")
 plt.ylabel("relative residual")
 plt.legend()

@@ -232,8 +232,9 @@ def bench_pays(
 
 @bench_app.command("list")
 def bench_list(as_json: Json = False) -> None:
-    """Name the suites."""
+    """Name the suites, and the papers whose experiments can be run again."""
     from krylearn.benchmarks.cases import load_suite, suite_names
+    from krylearn.benchmarks.papers import paper_names
 
     suites = [load_suite(name) for name in suite_names()]
     if as_json:
@@ -241,6 +242,8 @@ def bench_list(as_json: Json = False) -> None:
     else:
         for s in suites:
             typer.echo(f"{s.name:<14}{s.title} ({len(s.cases)} cases, {len(s.jobs)} rows)")
+        for paper in paper_names():
+            typer.echo(f"papers/{paper}")
 
 
 @bench_app.command("kernels")

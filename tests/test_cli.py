@@ -158,6 +158,9 @@ def test_values_that_are_not_finite_are_named(here):
     np.save("b.npy", np.full(72, np.nan))
     result = run("solve", "A.mtx", "b.npy")
     assert result.exit_code == 1 and "b holds NaN or Inf" in result.stdout
+    scipy.io.mmwrite("B.mtx", sp.diags_array([1.0, np.nan, 2.0]))
+    result = run("solve", "B.mtx")
+    assert result.exit_code == 2 and "B.mtx: the matrix holds NaN or Inf" in result.output
     json.loads(run("solve", "A.mtx", "b.npy", "--json").stdout)
 
 
@@ -298,7 +301,8 @@ def test_bench_refuses_in_one_line(here):
 
 
 def test_bench_lists_its_suites():
-    assert run("bench", "list").stdout.startswith("demo ")
+    listed = run("bench", "list").stdout
+    assert listed.startswith("demo ") and "papers/relax" in listed
     suites = json.loads(run("bench", "list", "--json").stdout)
     assert {"demo", "foundation"} <= {suite["name"] for suite in suites}
     assert all(suite["rows"] > 0 for suite in suites)

@@ -40,14 +40,16 @@ def _call(entry: registry.Entry, side: int, most: int) -> Any:
     options: dict[str, Any] = {"rtol": 1e-12, "maxiter": most}
     if entry.kind == "method" and not entry.needs_entries and not entry.adjoint:
         options["M"] = _Scaling(matrix)
+    if entry.name == "dcd":
+        options["limit"] = np.inf  # what its network costs, not what `cg` does after it
     return entry.load()(operand, b, **options)[1]
 
 
 def of_method(entry: registry.Entry) -> Facts:
     """Return the rows about an iteration's cost and the memory of a method."""
     if entry.direct:
-        return [("Work", "one solve with the factors, and another with the residual where rounding "
-                 "asks for it")]  # fmt: skip
+        return [("Work", "one solve by factors or transforms, and another with the residual where "
+                 "rounding asks for it")]  # fmt: skip
     first, last = (_call(entry, 48, most) for most in STEPS)
     steps = last.iterations - first.iterations
     own = entry.needs_entries and entry.name != "dcd"
@@ -79,6 +81,7 @@ def _memory(entry: registry.Entry) -> str:
         tracemalloc.stop()
         CSROperator.PATIENCE = patience
     own = ", M included," if entry.needs_entries else ""
+    own = ", a copy of the adjoint included," if entry.adjoint else own
     return f"{peak:.0f} vectors{own} beside A, b and x"
 
 
@@ -91,7 +94,7 @@ def of_preconditioner(entry: registry.Entry) -> Facts:
     own = sum(size for at, size in _arrays(M, {id(matrix), id(A)}).items() if at not in shared)
     own /= b.nbytes
     return [
-        ("Memory", f"{own:.1f} vectors, where A as CSR, five entries a row, takes 8 more"),
+        ("Memory", f"{own:.1f} vectors (A itself, as CSR with five entries a row: 8)"),
         ("Linear", _yes(M.linear)),
         ("Symmetric", f"{_yes(M.symmetric)} for a symmetric A"),
     ]

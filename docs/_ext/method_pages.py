@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import counting
+import numpy as np
 
 import krylearn as kl
 from krylearn import registry
@@ -55,8 +56,23 @@ def class_signature(app: Any, what: str, name: str, thing: Any, *rest: Any) -> A
     if what != "class" or not isinstance(thing, type) or issubclass(thing, (int, enum.Enum)):
         return None
     signature = inspect.signature(thing.__init__)
-    plain = [p.replace(annotation=p.empty) for p in list(signature.parameters.values())[1:]]
+    plain = [
+        p.replace(annotation=p.empty,
+                  default=_Few(p.default) if isinstance(p.default, np.ndarray) else p.default)
+        for p in list(signature.parameters.values())[1:]
+    ]  # fmt: skip
     return str(signature.replace(parameters=plain, return_annotation=signature.empty)), None
+
+
+class _Few:
+    """Stands for an array in a signature."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __repr__(self) -> str:
+        first, second, *_, last = self.values.tolist()
+        return f"({first:g}, {second:g}, ..., {last:g})"
 
 
 def write_pages(folder: Path) -> None:
@@ -66,9 +82,11 @@ def write_pages(folder: Path) -> None:
         for entry in registry.entries(kind):
             names.append(entry.name)
             write(folder / kind / f"{entry.name}.rst", page(entry))
-        rows = "\n   ".join(names)
-        write(folder / kind / "index.rst",
-              f"{heading(title)}{use}\n\n.. toctree::\n   :maxdepth: 1\n\n   {rows}\n")  # fmt: skip
+        rows = "".join(f"   * - :doc:`{entry.name}`\n     - {entry.summary}\n"
+                       for entry in registry.entries(kind))  # fmt: skip
+        table = f".. list-table::\n   :widths: 30 70\n   :width: 100%\n\n{rows}\n"
+        tree = ".. toctree::\n   :hidden:\n\n   " + "\n   ".join(names)
+        write(folder / kind / "index.rst", f"{heading(title)}{use}\n\n{table}\n{tree}\n")
     parts = [heading("Other names")]
     for title, names in OTHERS.items():
         parts.append(heading(title, "-"))
@@ -110,16 +128,17 @@ def page(entry: registry.Entry) -> str:
 
 
 def _method_facts(entry: registry.Entry, thing: Any) -> list[tuple[str, str]]:
-    found = counting.of_method(entry)
+    takes = "M" in inspect.signature(thing).parameters and not entry.needs_entries
+    changes = "change from step to step, or be nonlinear" if entry.flexible else (
+        "not change between steps")  # fmt: skip
     entries = "its entries" if entry.needs_entries else "products only"
     more = ", and products with its adjoint" if entry.adjoint else ""
     return [
         ("Call", f"``x, info = kl.{entry.name}(A, b)``"),
         ("A must be", "square or not, of any kind" if entry.adjoint else NEEDS[entry.matrix]),
         ("Of A it needs", entries + more),
-        ("M may", "change from step to step, or be nonlinear" if entry.flexible else
-         "not change between steps"),
-        *found,
+        *([("M may", changes)] if takes else []),
+        *counting.of_method(entry),
         ("CUDA", "yes" if entry.cuda else "no"),
     ]  # fmt: skip
 

@@ -36,7 +36,7 @@ def read_matrix(path: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If it is missing, not Matrix Market, or does not hold numbers.
+        If it is missing, not Matrix Market, or does not hold finite numbers.
     """
     import scipy.sparse as sp
 
@@ -44,6 +44,8 @@ def read_matrix(path: str | Path) -> Any:
     A = sp.csr_array(A) if sp.issparse(A) else np.asarray(A)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"{path}: the matrix is empty")
+    if not np.all(np.isfinite(A.data if sp.issparse(A) else A)):
+        raise ValueError(f"{path}: the matrix holds NaN or Inf")
     return A
 
 
