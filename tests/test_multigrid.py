@@ -11,7 +11,9 @@ import scipy.sparse as sp
 
 import krylearn as kl
 from krylearn.grid import Grid, GridOperator
+from krylearn.kernels import parallel
 from krylearn.solvers.multigrid import cycle as cycles
+from krylearn.solvers.multigrid import geometric
 from krylearn.solvers.multigrid.axis import Axis, coarsen
 from krylearn.solvers.multigrid.levels import pointwise
 
@@ -118,26 +120,72 @@ def test_joined_cells_make_a_definite_cycle(shape, sides):
                 require_spd(kl.GeometricMultigrid(A, "AMLI", pre=2, post=2, transfer="constant"))
 
 
-def test_two_visits_are_two_richardson_steps():
+def test_visits_are_richardson_steps():
     low, high = 0.3, 1.5
-    first, second = cycles.chebyshev_weights(low, high)
     x = np.linspace(low, high, 9)
-    t = (low + high - 2 * x) / (high - low)
-    top = (low + high) / (high - low)
-    wanted = (2 * t**2 - 1) / (2 * top**2 - 1)
-    assert np.allclose((1 - first * x) * (1 - second * x), wanted)
+    t, top = (low + high - 2 * x) / (high - low), (low + high) / (high - low)
+    for count in (2, 3):
+        T = np.polynomial.Chebyshev.basis(count)
+        left = np.prod([1 - w * x for w in cycles.chebyshev_weights(low, high, count)], axis=0)
+        assert np.allclose(left, T(t) / T(top))
+    assert len(cycles.visits("AMLI", 1, 5)) % 2 == 1 and len(cycles.visits("AMLI", 4, 5)) == 1
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_blocks_that_joining_corrects_twice_too_much(size):
+    """With two visits the cycle was indefinite on blocks that coarse cells make up exactly."""
+    rng, n = np.random.default_rng(0), 32
+    grid = Grid((n, n, n), centering="cell", boundary="dirichlet")
+    random = 10.0 ** rng.integers(-3, 4, (n // size,) * 3)
+    checkers = 1e6 ** (np.indices((n // size,) * 3).sum(0) % 2)
+    for c in (random, checkers):
+        A = GridOperator.diffusion(grid, np.kron(c, np.ones((size,) * 3)))
+        _, info = kl.cg(A, rng.standard_normal(n**3), rtol=1e-8, M=kl.multigrid(A))
+        assert info == 0 and info.iterations <= 25  # V(1, 1) took up to 78
+
+
+@pytest.mark.parametrize("kind", ["inclusions", "walls"])
+@pytest.mark.parametrize(("cycle", "sweeps"), [("V", 2), ("V", 3), ("AMLI", 1), ("AMLI", 2)])
+def test_several_sweeps_in_one_pass_are_those_step_by_step(kind, cycle, sweeps, monkeypatch):
+    for shape in ((21, 24, 37), (70, 31)):
+        A = kl.problems.diffusion(shape, kind=kind, seed=1).A
+        for transfer in ("constant", "linear"):
+            same = []
+            for deepest in (4, 0):
+                monkeypatch.setattr(geometric, "DEEPEST", deepest)
+                M = kl.GeometricMultigrid(
+                    A, cycle, pre=sweeps, post=sweeps, transfer=transfer, precision="double"
+                )
+                r = A @ np.random.default_rng(0).standard_normal(A.shape[0])
+                same.append(M @ r)
+                assert M._fused == (deepest > 0)
+            assert np.allclose(*same, rtol=0, atol=1e-11 * abs(same[1]).max())
+
+
+def test_several_sweeps_do_not_depend_on_threads():
+    A = kl.problems.diffusion((70, 40, 41), contrast=1e4, seed=1).A
+    r, same = np.random.default_rng(0).standard_normal(A.shape[0]), []
+    before = parallel.get_num_threads()
+    try:
+        for count in (1, 3):
+            parallel.set_num_threads(count)
+            same.append(kl.multigrid(A) @ r)
+    finally:
+        parallel.set_num_threads(before)
+    assert np.array_equal(*same)
 
 
 def test_in_space_hard_cases_run_on_joined_cells():
     P = kl.problems.diffusion((24, 24, 24), contrast=1e6, seed=1)
     M = kl.multigrid(P.A)
-    assert (M.cycle, M.pre, M.transfer, M.working) == ("V", 1, "constant", np.dtype("f"))
-    M = kl.multigrid(P.A, cycle="AMLI")
     assert (M.cycle, M.pre, M.transfer, M.working) == ("AMLI", 2, "constant", np.dtype("d"))
     # In single precision weak links vanish beside the others.
     mild = kl.problems.diffusion((24, 24, 24), seed=1).A
-    assert kl.multigrid(mild, cycle="AMLI").working == np.dtype("f")
-    assert kl.multigrid(P.A, cycle="AMLI", precision="single").working == np.dtype("f")
+    assert kl.multigrid(mild).working == np.dtype("f")
+    assert kl.multigrid(P.A, precision="single").working == np.dtype("f")
+    M = kl.multigrid(P.A, cycle="V")
+    assert (M.cycle, M.pre, M.transfer, M.working) == ("V", 1, "constant", np.dtype("f"))
+    assert kl.multigrid(P.A, smoother="chebyshev").cycle == "V"
 
 
 def test_joined_cells_stand_jumps():
@@ -415,9 +463,7 @@ def test_hard_cases_take_few_iterations(shape):
         (15, dict(kind="anisotropic", contrast=1e3)),
     ):  # fmt: skip
         P = kl.problems.diffusion(shape, seed=2, **options)
-        joined = len(shape) == 3 and options.get("kind") != "anisotropic"
-        M = kl.multigrid(P.A, cycle="AMLI") if joined else kl.multigrid(P.A)
-        _, info = kl.cg(P.A, P.b, rtol=1e-8, M=M)
+        _, info = kl.cg(P.A, P.b, rtol=1e-8, M=kl.multigrid(P.A))
         assert info == 0 and info.iterations <= most
 
 

@@ -49,7 +49,9 @@ class CudaGeometricMultigrid(CudaOperator):
         if 5 * self._sizes[0] >= 2**32 and h.variable:
             raise ValueError(f"{self._sizes[0]:,} points with coefficients need 64-bit indices")
         self._halves: list[_Halves] = []
-        plain = M.cycle == "V" and M.smoother == "red_black" and M.pre == M.post == 1
+        # The polynomial of AMLI has no twin here: V(1, 1) stands for it, or one visit a level.
+        one = M.cycle == "AMLI" or (M.cycle == "V" and M.pre == M.post == 1)
+        plain = one and M.smoother == "red_black"
         if plain and self._sizes[0] > SMALL:
             large = next(level for level in range(count) if self._sizes[level] <= SMALL)
             halves = [_Halves.fit(h, level, self.inside) for level in range(large)]
@@ -65,7 +67,6 @@ class CudaGeometricMultigrid(CudaOperator):
             listed = cycles.steps("V", count - first, cycles.red_black(1, boxes))
             listed = [(entry[0], entry[1] + first, *entry[2:]) for entry in listed]
         else:
-            # The polynomial of AMLI has no twin here: one visit a level instead of two.
             listed = M._listed("V" if M.cycle == "AMLI" else "")
         self._schedule(listed)
         self._f: Any = None

@@ -180,20 +180,22 @@ def _of_line(row, k, j, parity, half, short, geo):
 
 
 @jit(inline=True)
-def _bring(k, j, parity, half, short, geo, fp, coef, links, w, plane, out, at):
+def _bring(k, j, parity, half, short, geo, fp, coef, links, w, below, plane, above, nothing, out,
+           at):  # fmt: skip
     """Write into `out` what links bring to the points of a parity of a line from their neighbours.
 
-    Where there is no neighbour, there are the zeros behind the window w.
+    Its plane and those next to it begin in w at `below`, `plane` and `above`. Where there is no
+    neighbour, there are the zeros at `nothing`, behind the window.
     """
     nz, ny, lanes = geo[0], geo[1], geo[18]
-    length, nothing = TWO * half, FOUR * plane
-    base = (k & THREE) * plane + j * length
+    length = TWO * half
+    base = plane + j * length
     here = base + parity * half
     before = base if parity else base + half - lanes
     low = here - length if j > ZERO else nothing
     high = here + length if j + ONE < ny else nothing
-    under = ((k - ONE) & THREE) * plane + j * length + parity * half if k > ZERO else nothing
-    over = ((k + ONE) & THREE) * plane + j * length + parity * half if k + ONE < nz else nothing
+    under = below + j * length + parity * half if k > ZERO else nothing
+    over = above + j * length + parity * half if k + ONE < nz else nothing
     if geo[6] == 0:
         fz, fy = geo[11], geo[12]
         wy, wz = fp[fy + ny + j], fp[fz + nz + k]
@@ -254,6 +256,12 @@ def _gather(k, j, geo, fp, ip, coarse, target, at):
 
 
 @jit(inline=True)
+def _three(k, plane):
+    """Return where a plane lies in a window of four, after the one below it and before the next."""
+    return ((k - ONE) & THREE) * plane, (k & THREE) * plane, ((k + ONE) & THREE) * plane
+
+
+@jit(inline=True)
 def _load(k, half, short, geo, fp, scale, links, alike, q, f, w, plane):
     """Write a plane of ``scale * f`` over the diagonal into the window."""
     ny, nx = geo[1], geo[2]
@@ -270,13 +278,43 @@ def _load(k, half, short, geo, fp, scale, links, alike, q, f, w, plane):
 def _black(k, half, short, geo, fp, coef, links, alike, q, w, plane, out):
     """Relax the black points of a plane."""
     ny = geo[1]
+    below, here, above = _three(k, plane)
     for j in range(ny):
         black = (k + j + ONE) & ONE
         if geo[6] == 0:
             _inverse(k, j, half, geo, fp, links, alike, q)
-        _bring(k, j, black, half, short, geo, fp, coef, links, w, plane, out, ZERO)
+        _bring(k, j, black, half, short, geo, fp, coef, links, w, below, here, above, FOUR * plane,
+               out, ZERO)  # fmt: skip
         add_product(short, q, _of_line(ZERO, k, j, black, half, short, geo), out, ZERO, w,
-                     (k & THREE) * plane + (j * TWO + black) * half)  # fmt: skip
+                     here + (j * TWO + black) * half)  # fmt: skip
+
+
+@jit(inline=True)
+def _restrict(lo, hi, k, half, short, geo, fp, ip, coef, links, rest, w, below, plane, above,
+              nothing, padded, pair, line_c, coarse):  # fmt: skip
+    """Restrict what black points bring to the red ones of a plane, into coarse planes [lo, hi)."""
+    ny, mx, lanes = geo[1], geo[10], geo[18]
+    wide, one = _blocks(mx), fp.dtype.type(1)
+    for j in range(ny):
+        red = (k + j) & ONE
+        _bring(k, j, red, half, short, geo, fp, coef, links, w, below, plane, above, nothing,
+               padded, BLOCK)  # fmt: skip
+        if geo[7] != 0:
+            multiply(short, coef, _of_line(FOUR, k, j, red, half, short, geo), padded, BLOCK)
+        for i in range(lanes):
+            padded[BLOCK - ONE - i] = 0
+        for i in range(BLOCK + _own(red, geo), BLOCK + half):
+            padded[i] = 0
+        if mx == geo[2]:
+            set_multiple(half, one, padded, BLOCK, pair, red * half)
+            for i in range((ONE - red) * half, (TWO - red) * half):
+                pair[i] = 0
+            merge(lanes, mx, one, pair, ZERO, half, line_c, ZERO)
+        else:
+            a = BLOCK - lanes * red
+            blend(wide, rest, TWO * red * wide, (TWO * red + ONE) * wide, padded, a, a + lanes,
+                  line_c)  # fmt: skip
+        _scatter(lo, hi, k, j, geo, fp, ip, line_c, coarse)
 
 
 # -- the two halves of a cycle -------------------------------------------------------------------
@@ -289,9 +327,8 @@ def down(lo, hi, unit, geo, fp, ip, coef, f, coarse, ring):
     While the foremost plane of the window gets its red points, the one behind gets its black
     ones, and the residual of the third is final. Shares recompute some planes at their ends.
     """
-    nz, ny, my, mx, lanes = geo[0], geo[1], geo[9], geo[10], geo[18]
+    nz, ny, my, mx = geo[0], geo[1], geo[9], geo[10]
     half, short = _halves(geo)
-    even, odd = _own(ZERO, geo), _own(ONE, geo)
     plane, wide = ny * TWO * half, _blocks(mx)
     links, rest, _ = _tables(geo, fp, ip)
     alike = _alike(geo, fp)
@@ -300,7 +337,7 @@ def down(lo, hi, unit, geo, fp, ip, coef, f, coarse, ring):
     padded = np.zeros(np.int64(TWO * BLOCK + max(half, wide)), coarse.dtype)
     pair = np.zeros(np.int64(TWO * half), coarse.dtype)
     line_c = np.zeros(np.int64(wide), coarse.dtype)
-    scale, one = fp.dtype.type(unit), fp.dtype.type(1)
+    scale = fp.dtype.type(unit)
     coarse[np.uint64(lo) * my * mx : np.uint64(hi) * my * mx] = 0
     first, last, own = nz, ZERO, nz
     for k in range(nz):
@@ -321,26 +358,9 @@ def down(lo, hi, unit, geo, fp, ip, coef, f, coarse, ring):
             _black(front - ONE, half, short, geo, fp, coef, links, alike, q, w, plane, padded)
         k = front - TWO
         if front > ONE and first <= k < last:
-            for j in range(ny):
-                red = (k + j) & ONE
-                _bring(k, j, red, half, short, geo, fp, coef, links, w, plane, padded, BLOCK)
-                if geo[7] != 0:
-                    passing = _of_line(FOUR, k, j, red, half, short, geo)
-                    multiply(short, coef, passing, padded, BLOCK)
-                for i in range(lanes):
-                    padded[BLOCK - ONE - i] = 0
-                for i in range(BLOCK + (odd if red else even), BLOCK + half):
-                    padded[i] = 0
-                if mx == geo[2]:
-                    set_multiple(half, one, padded, BLOCK, pair, red * half)
-                    for i in range((ONE - red) * half, (TWO - red) * half):
-                        pair[i] = 0
-                    merge(lanes, mx, one, pair, ZERO, half, line_c, ZERO)
-                else:
-                    a = BLOCK - lanes * red
-                    blend(wide, rest, TWO * red * wide, (TWO * red + ONE) * wide, padded, a,
-                           a + lanes, line_c)  # fmt: skip
-                _scatter(lo, hi, k, j, geo, fp, ip, line_c, coarse)
+            below, here, above = _three(k, plane)
+            _restrict(lo, hi, k, half, short, geo, fp, ip, coef, links, rest, w, below, here, above,
+                      FOUR * plane, padded, pair, line_c, coarse)  # fmt: skip
 
 
 @jit
@@ -392,13 +412,15 @@ def up(lo, hi, unit, gain, geo, fp, ip, coef, f, coarse, result, sums, ring):
             _black(front - ONE, half, short, geo, fp, coef, links, alike, q, w, plane, out)
         k = front - TWO
         if front > ONE and first <= k < last:
+            below, here, above = _three(k, plane)
             total = sums.dtype.type(0)
             for j in range(ny):
                 line, red = (k * ny + j) * nx, (k + j) & ONE
-                base = (k & THREE) * plane + j * TWO * half
+                base = here + j * TWO * half
                 if geo[6] == 0:
                     _inverse(k, j, half, geo, fp, links, alike, q)
-                _bring(k, j, red, half, short, geo, fp, coef, links, w, plane, out, ZERO)
+                _bring(k, j, red, half, short, geo, fp, coef, links, w, below, here, above,
+                       FOUR * plane, out, ZERO)  # fmt: skip
                 set_product(short, q, _of_line(ZERO, k, j, red, half, short, geo), out, ZERO, kept,
                              ((k & THREE) * ny + j) * half, w, base + red * half)  # fmt: skip
                 merge(lanes, nx, factor, w, base, base + half, result, line)

@@ -130,6 +130,47 @@ def correct(count, mask, passing, forth, first, second, v, a, b, kept, third, he
 
 
 @jit(noalias=True, inline=True)
+def corrected(count, mask, passing, forth, first, second, v, a, b, before, third, here, at):
+    """Write what was before, and what is interpolated."""
+    for i in range(count):
+        here[at + i] = before[third + i] + mask[passing + i].real * (
+            forth[first + i] * v[a + i] + forth[second + i] * v[b + i]
+        )
+
+
+@jit(noalias=True, inline=True)
+def set_changes(count, q, first, v, here, at, new, keep, kept, third):
+    """Write the changes of a half line, and their sum with those before into `kept`."""
+    if keep and new:
+        for i in range(count):
+            value = q[first + i] * v[i]
+            kept[third + i] = here[at + i] + value
+            here[at + i] = value
+    elif keep:
+        for i in range(count):
+            value = q[first + i] * v[i]
+            kept[third + i] += value
+            here[at + i] = value
+    else:
+        for i in range(count):
+            here[at + i] = q[first + i] * v[i]
+
+
+@jit(noalias=True, inline=True)
+def residual(count, weight, q, first, v, alone, here, at, out, start):
+    """Write the residual of ``weight * here``, v being what neighbours bring."""
+    for i in range(count):
+        out[start + i] = (alone[at + i] - weight * here[at + i]) / q[first + i] + weight * v[i]
+
+
+@jit(noalias=True, inline=True)
+def scaled_right(count, factor, q, first, alone, at, out, start):
+    """Write the right-hand side, times a factor."""
+    for i in range(count):
+        out[start + i] = factor * alone[at + i] / q[first + i]
+
+
+@jit(noalias=True, inline=True)
 def add_multiple(count, weight, source, first, target, at):
     for i in range(count):
         target[at + i] += weight * source[first + i]

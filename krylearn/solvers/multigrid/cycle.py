@@ -21,13 +21,17 @@ from krylearn.kernels.multigrid import (
     UP,
     UPDATE,
 )
+from krylearn.kernels.multigrid_sweeps import ADDED, MORE, SWAPPED
 
 Step = tuple[int, int, int, int, float, float]
 # How often a level calls the next coarser one, and as what.
-CYCLES = {"V": ("V",), "W": ("W", "W"), "F": ("F", "V"), "AMLI": ("AMLI", "AMLI")}
-# Where AMLI takes the eigenvalues of a coarse operator to lie, preconditioned by one visit. Above
-# one, since joined cells correct too much.
-BETWEEN = (0.3, 1.5)
+CYCLES = {"V": ("V",), "W": ("W", "W"), "F": ("F", "V"), "AMLI": ("AMLI",)}
+# AMLI visits so many coarse levels three times. Those below cost little, and bring little.
+REPEATED = 2
+VISITS = 3
+# Where it takes the eigenvalues of a coarse operator to lie, preconditioned by one visit. Joined
+# cells correct up to twice too much.
+BETWEEN = (0.3, 1.8)
 
 
 def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[Step]]
@@ -37,7 +41,7 @@ def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[
     Parameters
     ----------
     cycle : {'V', 'W', 'F', 'AMLI', 'FMG'}
-        'AMLI' visits each coarse level twice, as two steps of Chebyshev's iteration.
+        'AMLI' visits the first coarse levels three times, as three steps of Chebyshev's iteration.
     levels : int
     smooth : callable
         ``smooth(level, before, from_zero)`` yields the steps of a smoother before or after the
@@ -47,7 +51,7 @@ def steps(cycle: str, levels: int, smooth: Callable[[int, bool, bool], Iterator[
     ----------
     Trottenberg, Oosterlee and Schueller (2001), Multigrid, sections 2.4 and 2.6.
     Axelsson and Vassilevski (1990), Algebraic multilevel preconditioning methods II, SIAM J.
-    Numer. Anal. 27, 1569-1590 (AMLI: a polynomial of two visits).
+    Numer. Anal. 27, 1569-1590 (AMLI: a polynomial of several visits).
     """
     if cycle == "FMG":
         return list(_full(levels, smooth))
@@ -63,6 +67,40 @@ def fused(levels: int) -> list[Step]:
     ]  # fmt: skip
 
 
+def in_windows(cycle: str, levels: int, sweeps: int) -> list[Step]:
+    """Return the steps of a V or AMLI cycle with red-black sweeps, as `fused`.
+
+    The third number of a step is its sweeps, the fourth what visit it is; its factor scales the
+    result.
+    """
+
+    def visit(level: int, kind: int, weight: float) -> Iterator[Step]:
+        if level == levels - 1:
+            yield _step(SOLVE, level)
+            return
+        yield _step(DOWN, level, sweeps, kind)
+        weights = visits(cycle, level + 1, levels)
+        for number, w in enumerate(weights):
+            more = number + 1 < len(weights)
+            bits = SWAPPED * (number % 2) | ADDED * (number > 0) | MORE * more
+            yield from visit(level + 1, bits, w)
+        yield _step(UP, level, sweeps, kind, weight)
+
+    return list(visit(0, 0, 1.0))
+
+
+def visits(cycle: str, level: int, levels: int) -> tuple[float, ...]:
+    """Return the weights of the steps that the visits of a level are.
+
+    The polynomial of an odd number of steps is positive for every positive eigenvalue, so that the
+    cycle is positive definite whatever `BETWEEN` has missed; that of two is not.
+    """
+    # The coarsest level is solved exactly: again would bring nothing.
+    if cycle == "AMLI" and level <= REPEATED and level + 1 < levels:
+        return chebyshev_weights(*BETWEEN, VISITS)
+    return (1.0,) * len(CYCLES[cycle])
+
+
 def _step(op: int, level: int, colour: int = 0, box: int = 0, alpha: float = 0.0,
           beta: float = 0.0) -> Step:  # fmt: skip
     return (op, level, colour, box, alpha, beta)
@@ -74,12 +112,13 @@ def _cycle(cycle: str, level: int, levels: int, smooth: Any, from_zero: bool) ->
         return
     yield from smooth(level, True, from_zero)
     yield _step(RESTRICT, level)
-    for visit, kind in enumerate(CYCLES[cycle]):
+    weights = visits(cycle, level + 1, levels)
+    for visit, weight in enumerate(weights):
+        kind = CYCLES[cycle][visit % len(CYCLES[cycle])]
         yield from _cycle(kind, level + 1, levels, smooth, visit == 0)
-        if level + 2 == levels:  # solved exactly: again would bring nothing
+        if level + 2 == levels:
             break
-        if kind == "AMLI":
-            weight = chebyshev_weights(*BETWEEN)[visit]
+        if cycle == "AMLI" and len(weights) > 1:
             yield _step(BLEND, level + 1, alpha=weight, beta=1 - weight if visit else 0.0)
     yield _step(PROLONG, level)
     yield from smooth(level, False, False)
@@ -164,15 +203,16 @@ def chebyshev_factors(degree: int, low: float, high: float) -> list[tuple[float,
     return factors
 
 
-def chebyshev_weights(low: float, high: float) -> tuple[float, float]:
-    """Return the weights of two Richardson steps that suit eigenvalues between the bounds.
+def chebyshev_weights(low: float, high: float, count: int) -> tuple[float, ...]:
+    """Return the weights of some Richardson steps that suit eigenvalues between the bounds.
 
     References
     ----------
     Saad (2003), Iterative Methods for Sparse Linear Systems, section 12.3.
     """
-    centre, radius = (high + low) / 2, (high - low) / 2 * 0.5**0.5
-    return 1 / (centre + radius), 1 / (centre - radius)
+    angles = np.pi * (np.arange(count) + 0.5) / count
+    roots = (high + low) / 2 + (high - low) / 2 * np.cos(angles)
+    return tuple((1 / roots).tolist())
 
 
 def as_arrays(listed: list[Step]) -> tuple[np.ndarray, np.ndarray]:

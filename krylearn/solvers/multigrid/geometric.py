@@ -9,12 +9,13 @@ import numpy as np
 
 from krylearn.kernels import line_relaxation
 from krylearn.kernels import multigrid as kernels
+from krylearn.kernels import multigrid_sweeps as swept
 from krylearn.kernels import multigrid_window as window
 from krylearn.kernels.parallel import parallel_for
 from krylearn.kernels.vector import CHUNK, norm
 from krylearn.operators import Preconditioner
 from krylearn.solvers.multigrid import cycle as cycles
-from krylearn.solvers.multigrid.hierarchy import STRONG, boxes_of, build, v_cycle
+from krylearn.solvers.multigrid.hierarchy import STRONG, boxes_of, build, fits_windows, v_cycle
 from krylearn.solvers.multigrid.levels import pointwise, separable
 from krylearn.solvers.multigrid.packed import packed, rows_of
 from krylearn.solvers.multigrid.structured import as_grid_operator
@@ -29,6 +30,8 @@ GRAIN = 16384
 # Below this many unknowns there is nothing to gain from a lower precision.
 SINGLE = 4096
 _LOWER = {np.dtype("d"): np.dtype("f"), np.dtype("D"): np.dtype("F")}
+# Red-black sweeps that one pass over memory does.
+DEEPEST = 4
 SMOOTHERS = ("red_black", "jacobi", "chebyshev", "line")
 
 
@@ -41,8 +44,8 @@ class GeometricMultigrid(Preconditioner):
         Hermitian, positive definite or semidefinite; of any size, sides and mask. A matrix must
         couple nearest neighbours on a grid in C order.
     cycle : {'V', 'W', 'F', 'AMLI', 'FMG'}
-        AMLI visits coarse levels twice as W does, as two steps of Chebyshev's iteration: for joined
-        cells. The last is full multigrid, one V-cycle a level.
+        AMLI visits the first two coarse levels three times, as steps of Chebyshev's iteration: for
+        joined cells in space. The last is full multigrid, one V-cycle a level.
     smoother : {'red_black', 'chebyshev', 'jacobi', 'line'}
         Gauss-Seidel in red-black order, the Chebyshev polynomial in the Jacobi-scaled operator,
         damped Jacobi, or zebra relaxation of whole lines along each axis in turn. That one is for
@@ -154,7 +157,7 @@ class GeometricMultigrid(Preconditioner):
         # Nothing but `build` holds the finest level, so that it is gone once it is packed.
         self._hierarchy = build(
             _finest(A, self.working, not lines, self.transfer == "constant"), self.working,
-            strong=0.0 if lines else STRONG, fused=self._plain,
+            strong=0.0 if lines else STRONG, fused=self._plain or self._deep,
         )  # fmt: skip
         self._schedule()
 
@@ -193,10 +196,14 @@ class GeometricMultigrid(Preconditioner):
         count = len(h.shapes)
         if self._plain:
             listed = v_cycle(h, 1)
+        elif self._deep and fits_windows(h):
+            listed = cycles.in_windows(self.cycle, count, self.pre)
         else:
             listed = self._listed()
         self._fused = listed[0][0] == kernels.DOWN
         self._places, self._coef = h.laid_out(self._fused)
+        lengths = [int(swept.kept_length(geo)) for geo in h.geo] if self._deep else []
+        self._stores = np.cumsum([0, *lengths]).astype(np.uint64)
         self._views = [self._constants(level) for level in range(count)]
         size = [int(np.prod(shape)) for shape in h.shapes]
         self._parts: list[Any] = []
@@ -218,6 +225,12 @@ class GeometricMultigrid(Preconditioner):
     def _plain(self) -> bool:
         """Whether it is V(1, 1) with red-black sweeps, whose halves may be fused."""
         return (self.cycle, self.smoother, self.pre, self.post) == ("V", "red_black", 1, 1)
+
+    @property
+    def _deep(self) -> bool:
+        """Whether halves of it with several sweeps, or visits, may be fused."""
+        symmetric = self.smoother == "red_black" and 0 < self.pre == self.post <= DEEPEST
+        return symmetric and self.cycle in ("V", "AMLI") and not self._plain
 
     def _listed(self, cycle: str = "") -> list:
         count = len(self._hierarchy.shapes)
@@ -281,7 +294,9 @@ class GeometricMultigrid(Preconditioner):
         if not self._fused:
             parallel_for(kernels.load, n, CHUNK, r.real.dtype.type(unit), r, f)
         for part in self._parts:
-            if self._fused and not isinstance(part[0], int):
+            if self._fused and self._deep:
+                self._deep_part(part, r, out, unit, gain, f, u, t, d, sums)
+            elif self._fused and not isinstance(part[0], int):
                 window.run(part[0], h.geo, self._places, h.fp, h.ip, self._coef, f, t, d, h.dense)
             elif not isinstance(part[0], int):
                 kernels.run(*part, h.geo, self._places, h.fp, h.ip, self._coef, f, u, t, d, h.dense)
@@ -301,6 +316,12 @@ class GeometricMultigrid(Preconditioner):
         h = self._hierarchy
         if not self._fused:
             return self._work.get(4, h.total, self.working)
+        if self._deep:
+            most = max(int(swept.room(geo, self.pre)) for geo in h.geo)
+            kept = int(self._stores[-1])
+            held = self._work.get(1, 3 * h.total + kept + most, self.working)[0]
+            f, u, t = held[: 3 * h.total].reshape(3, -1)
+            return f, u, t, held[3 * h.total :]
         most = max(int(window.window_length(int(geo[0]) + 5, geo)) for geo in h.geo)
         held = self._work.get(1, 2 * h.total + most, self.working)[0]
         f, t = held[: 2 * h.total].reshape(2, -1)
@@ -325,10 +346,42 @@ class GeometricMultigrid(Preconditioner):
                 t[low:high], result, d[:0] if level else sums, d,
             )  # fmt: skip
 
+    def _deep_part(self, part, r, out, unit, gain, f, left, t, d, sums):
+        """Do a half of a cycle of several sweeps on a level, or a run of them on small ones."""
+        h = self._hierarchy
+        kept, ring = d[: int(self._stores[-1])], d[int(self._stores[-1]) :]
+        if not isinstance(part[0], int):
+            swept.run(*part, h.geo, self._places, self._stores, h.fp, h.ip, self._coef, f, left, t,
+                      kept, ring, h.dense)  # fmt: skip
+            return
+        op, level, sweeps, visit, factor, _ = part
+        first, last, low, high = h.places[level : level + 2, :2].ravel().tolist()
+        kept = kept[int(self._stores[level]) : int(self._stores[level + 1])]
+        rhs, other, result = f[first:last], left[first:last], t[first:last]
+        if visit & swept.SWAPPED:
+            rhs, other = other, rhs
+        if level == 0:
+            rhs, result = r, out
+        unit, factor = (unit, gain) if level == 0 else (1.0, factor)
+        geo, grain = h.geo[level], self._grain(level)
+        if op == kernels.DOWN:
+            parallel_for(
+                swept.down, int(geo[kernels.COARSE]), -(-grain // 2), sweeps, unit,
+                *self._views[level], rhs, f[low:high], kept, ring,
+            )  # fmt: skip
+        else:
+            parallel_for(
+                swept.up, int(geo[kernels.SIZES]), grain, sweeps, visit, unit, factor,
+                *self._views[level], rhs, t[low:high], kept, result, other,
+                ring[:0] if level else sums, ring,
+            )  # fmt: skip
+
     def _grain(self, level):
         """Return how many planes are worth a share; windows of shares must not overlap."""
         plane = int(self._hierarchy.geo[level, 1] * self._hierarchy.geo[level, 2])
-        return max(8, GRAIN // plane)
+        # Two windows of `planes_of`, two thirds of what `window_length` leaves to a plane.
+        least = 2 * int(swept.planes_of(self.pre)) * 2 // 3 + 2 if self._deep else 8
+        return max(least, GRAIN // plane)
 
     def _matvec(self, x):
         # scipy hands over what its caller has; a complex vector has two real parts.
@@ -359,7 +412,8 @@ class GeometricMultigrid(Preconditioner):
 
     def __getstate__(self):
         state = self.__dict__.copy()
-        del state["_views"], state["_parts"], state["_places"], state["_coef"]
+        for name in ("_views", "_parts", "_places", "_coef", "_stores"):
+            del state[name]
         return state
 
     def __setstate__(self, state):

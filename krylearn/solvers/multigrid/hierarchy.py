@@ -361,13 +361,15 @@ def _pseudo_inverse(level: Any, scale: Any, dtype: np.dtype) -> np.ndarray:
 
 def v_cycle(h: Hierarchy, sweeps: int) -> list[cycles.Step]:
     """Return the steps of a V-cycle with red-black sweeps."""
-    # Windows pass over planes, so that these must not close on themselves.
-    boxes = [boxes_of(geo) for geo in h.geo]
-    if sweeps == 1 and not any(geo[kernels.WRAPS] for geo in h.geo) and all(
-        len(box) == 1 for box in boxes
-    ):
+    if sweeps == 1 and fits_windows(h):
         return cycles.fused(len(h.shapes))
+    boxes = [boxes_of(geo) for geo in h.geo]
     return cycles.steps("V", len(h.shapes), cycles.red_black(sweeps, boxes))
+
+
+def fits_windows(h: Hierarchy) -> bool:
+    """Return whether windows may pass over planes: these must not close on themselves."""
+    return not any(geo[kernels.WRAPS] or len(boxes_of(geo)) > 1 for geo in h.geo)
 
 
 def boxes_of(geo: np.ndarray) -> list[int]:

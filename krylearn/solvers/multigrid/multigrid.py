@@ -47,10 +47,9 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
     coarsening : {'auto', 'geometric', 'algebraic', 'classical', 'aggregation'}
         'auto' takes the coarser lattice for an operator on a grid, unless its coefficients jump,
         thin walls cross it or it is not Hermitian: then the classical coarsening. In space jumps
-        and walls are left to a lattice of joined cells (``transfer="constant"``), which takes more
-        iterations than the classical coarsening, and less time; with ``cycle="AMLI"`` it takes
-        about as many. For a matrix, and with `B`, it is 'algebraic': what `algebraic_multigrid`
-        chooses.
+        and walls are left to a lattice of joined cells (``transfer="constant"``) and AMLI(2, 2):
+        about as many iterations as with the classical coarsening, in less time. For a matrix, and
+        with `B`, it is 'algebraic': what `algebraic_multigrid` chooses.
     **options
         Of `GeometricMultigrid`, `ClassicalAMG` or `SmoothedAggregation`.
 
@@ -140,17 +139,16 @@ def kind_on_a_grid(fails: str, ndim: int) -> tuple[str, str]:
     return "geometric", "A is an operator on a grid"
 
 
-def joined_options(A: Any, cycle: str = "V", **_: Any) -> dict[str, Any]:
+def joined_options(A: Any, cycle: str = "AMLI", smoother: str = "red_black", **_: Any
+                   ) -> dict[str, Any]:  # fmt: skip
     """Return the options that suit a cycle on joined cells."""
-    if cycle != "AMLI":
+    if cycle != "AMLI" or smoother not in ("red_black", "line"):
         return {"transfer": "constant"}
     links = A._stack[1:]
     weakest = max(np.max(k, where=k < 0, initial=-np.inf) for k in links)
     wide = any(k.min() < WIDE * weakest for k in links)
-    # Cells on both sides of a wall share a value on coarse levels: more is left to sweeps.
-    sweeps = 2 if A.mask is None else 3
     return {
-        "transfer": "constant", "pre": sweeps, "post": sweeps,
+        "transfer": "constant", "cycle": "AMLI", "pre": 2, "post": 2,
         "precision": "double" if wide else "auto",
     }  # fmt: skip
 
