@@ -84,6 +84,23 @@ def solve(A, b, x0=None, *, method="auto", rtol=1e-5, atol=0.0, maxiter=None, M=
     x : array
     info : SolveInfo
         ``info.method`` names the choice, ``info.choice`` says why.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On operands that are no numbers or do not fit, a name that nothing has, or an M that does
+        not suit.
+
+    Examples
+    --------
+    >>> import numpy as np, krylearn as kl
+    >>> P = kl.problems.poisson((20, 30))
+    >>> x, info = kl.solve(P.A, P.b, rtol=1e-8)
+    >>> info == 0, info.method, info.choice
+    (True, 'fast_poisson', 'A is separable on a box of 20 x 30')
+    >>> x, info = kl.solve(np.array([[0.0, 2.0], [1.0, 0.0]]), np.array([2.0, 3.0]))
+    >>> x.round(6).tolist(), info.method
+    ([3.0, 1.0], 'gmres')
     """
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")

@@ -79,6 +79,15 @@ class SolveInfo(int):
     columns : tuple of SolveInfo
         For b of shape (n, k): one record a column. The record itself is then that of the worst
         column, with the products and applications of all of them.
+
+    Examples
+    --------
+    >>> import numpy as np, krylearn as kl
+    >>> x, info = kl.cg(np.diag([1.0, 2.0, 3.0]), np.ones(3), maxiter=2)
+    >>> int(info), info.converged, info.iterations, info.matvecs
+    (2, False, 2, 3)
+    >>> info.reason.name, info.reason.advice
+    ('MAXITER', 'the iteration limit was reached: raise maxiter, or give a preconditioner M')
     """
 
     converged: bool
