@@ -398,7 +398,8 @@ def bench_cuda(
     side: Annotated[int, typer.Option(help="Points along the edge of the largest cube.", min=16)
                     ] = 512,
     only: Annotated[str, typer.Option(
-        help="Sections between commas: stencil, matrix, multigrid, fast, kinds, amg, batched. "
+        help="Sections between commas: stencil, matrix, multigrid, fast, setup, kinds, amg, "
+        "batched. "
         "Others that FILE holds stay.")] = "",
     tests: Annotated[Path | None, typer.Option(help="What `pytest --junitxml` wrote, to record.")
                      ] = None,

@@ -301,6 +301,58 @@ def fast_rows(side: int) -> Iterator[dict[str, Any]]:
            "converged": info.converged}  # fmt: skip
 
 
+def _around_balls(side: int) -> Any:
+    """Return the pressure operator of a flow around two balls in a box with an open top."""
+    import krylearn as kl
+
+    grid = kl.Grid((side,) * 3, centering="cell", boundary=[
+        "neumann", "neumann", ("neumann", "dirichlet")])  # fmt: skip
+    middle = (np.arange(side) + 0.5) / side
+    fluid = np.ones(grid.shape, bool)
+    for centre, radius in (((0.3, 0.4, 0.5), 0.12), ((0.7, 0.6, 0.4), 0.15)):
+        z, y, x = ((middle - at) ** 2 for at in centre)
+        fluid &= z[:, None, None] + y[:, None] + x > radius**2
+    return kl.GridOperator.diffusion(grid, mask=fluid)
+
+
+def setup_rows(side: int) -> Iterator[dict[str, Any]]:
+    """Yield the set-up of multigrid where coefficients or masks vary, beside the host's."""
+    import time
+
+    import torch
+
+    import krylearn as kl
+
+    cases = [("around balls", n, _around_balls(n)) for n in (side // 4, side // 2, side)]
+    cases.append(("Darcy 12/3", side, kl.problems.darcy((side,) * 3, seed=1).A))
+    for name, n, operator in cases:
+        A, case = kl.to_cuda(operator), f"{n}^3 {name}"
+        rhs = np.random.default_rng(0).standard_normal(n**3)
+        b = kl.to_cuda(rhs if operator.mask is None else rhs * operator.mask.ravel())
+
+        def anew(A: Any = A) -> Any:
+            A._facts = A._mask = None
+            return kl.multigrid(A)
+
+        if n == cases[0][1]:
+            kl.multigrid(operator)  # compiles
+        started = time.perf_counter()
+        kl.multigrid(operator).to("cuda")
+        torch.cuda.synchronize()
+        on_host = 1e3 * (time.perf_counter() - started)
+        yield {"case": case, "what": "multigrid, set-up; peer: on the host",
+               "milliseconds": milliseconds(anew), "peer_milliseconds": on_host}  # fmt: skip
+        M = anew()
+        x, info = kl.cg(A, b, rtol=1e-8, M=M)
+        for what, solve in (
+            ("cg with multigrid", lambda A=A, b=b, M=M: kl.cg(A, b, rtol=1e-8, M=M)),
+            ("cg with multigrid, set-up included",
+             lambda A=A, b=b, anew=anew: kl.cg(A, b, rtol=1e-8, M=anew())),
+        ):  # fmt: skip
+            yield {"case": case + " to 1e-8", "what": what, "milliseconds": milliseconds(solve),
+                   "iterations": info.iterations, "converged": info.converged}  # fmt: skip
+
+
 def sections(side: int) -> dict[str, Callable[[float], Iterator[dict[str, Any]]]]:
     """Return the parts of `run`, each given the rate of a copy; `side` is the largest cube's."""
     sides = (side // 4, side // 2, side)
@@ -319,6 +371,7 @@ def sections(side: int) -> dict[str, Callable[[float], Iterator[dict[str, Any]]]
         "matrix": lambda rate: matrix_rows(side // 2, rate),
         "multigrid": poisson,
         "fast": lambda rate: (row for each in sides for row in fast_rows(each)),
+        "setup": lambda rate: setup_rows(side // 2),
         "kinds": lambda rate: kinds_rows(side // 4),
         "amg": lambda rate: multigrid_rows(3 * side // 16),
         "batched": lambda rate: cuda_batched.rows(side // 4),

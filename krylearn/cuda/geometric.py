@@ -229,12 +229,13 @@ class _Halves:
             return None
         wide, high = fused.tile_of(dtype.itemsize, ny)
         tables = tuple(_tables_of(h, geo, slot) for slot in range(3))
-        tiles = _tiles(tuple(geo[:3].tolist()), mz, tables, wide, high, fused.BESIDE)
+        beside = fused.beside_of(wide, high, dtype.itemsize)
+        tiles = _tiles(tuple(geo[:3].tolist()), mz, tables, wide, high, beside)
         if tiles is None:
             return None
         variable = bool(geo[host.VARIABLE])
         alike = (0, 0) if variable else _alike(h, geo)
-        return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high),
+        return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high, beside),
                    (wide, high), alike, tiles)  # fmt: skip
 
     def down(self, log: Any, scales: Any, geos: Any, numbers: tuple, tiles: Any, f: Any,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -173,11 +174,12 @@ class _Level(Packed):
             at += part.size
         return out
 
-    def row(self) -> np.ndarray:
-        """Return the level as the kernels want it, without tables."""
-        row = np.zeros(box.FIELDS, np.int64)
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The level as the kernels want it, without tables."""
+        row = [0] * box.FIELDS
         row[:3], row[box.TIES], row[box.POINTS] = self.box, self.tied, kernels.wide(self.box[2])
-        return row
+        return tuple(row)
 
     def samples(self) -> list[np.ndarray]:
         n = int(np.prod(self.shape))
@@ -219,16 +221,12 @@ class _Level(Packed):
             axes, empty(4 * n, self.coef.dtype), empty(n, self.coef.dtype), self.held, self.ties,
             room - self.tied, None,
         )  # fmt: skip
-        real = np.dtype(self.coef.dtype)
-        ints, floats, row = Tables(np.uint32), Tables(real.type), self.row()
-        slots = SLOTS[len(axes)]
-        for slot in range(3):
-            row[box.INTS + slot], row[box.FLOATS + slot] = ints.length, floats.length
-            transfer = transfers[slots.index(slot)] if slot in slots else None
-            tabulate(transfer or identity(self.box[slot]), ints, floats, row, slot)
-        geo = upload(np.array([row, coarse.row()]).astype(np.int32)).view(np.uint32)
-        tables = upload(ints.array().view(np.int32)).view(np.uint32), upload(floats.array())
-        levels = geo[0], geo[1]
+        real, slots = np.dtype(self.coef.dtype), SLOTS[len(axes)]
+        among = tuple(
+            (transfers[slots.index(slot)] if slot in slots else None) or identity(self.box[slot])
+            for slot in range(3)
+        )
+        levels, tables = _between(among, real, self.row, coarse.row, _device())
         if self.active is not None:
             active = empty(n, np.uint8)
             kernels.coarsen_mask(coarse.box, *levels, *tables, self.active, active)
@@ -263,6 +261,31 @@ class _Level(Packed):
         return self._copy
 
 
+# What was made for a grid serves the next operator on it.
+@lru_cache(maxsize=128)
+def _between(
+    transfers: tuple[Transfer, ...], dtype: np.dtype, fine: tuple[int, ...],
+    coarse: tuple[int, ...], device: int,
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:  # fmt: skip
+    """Return on the device the numbers of two levels, and the tables of the axes."""
+    ints, floats, row = Tables(np.uint32), Tables(dtype.type), np.array(fine)
+    for slot, transfer in enumerate(transfers):
+        row[box.INTS + slot], row[box.FLOATS + slot] = ints.length, floats.length
+        tabulate(transfer, ints, floats, row, slot)
+    geo = upload(np.array([row, coarse], np.int32)).view(np.uint32)
+    indices = upload(ints.array().view(np.int32)).view(np.uint32)
+    return (geo[0], geo[1]), (indices, upload(floats.array()))
+
+
+def _device() -> int:
+    """Return the number of the current device."""
+    if arrays.simulated():
+        return 0
+    import torch
+
+    return torch.cuda.current_device()
+
+
 def finest(A: CudaGridOperator, dtype: Any, jumps: bool = False) -> _Level:
     """Return the finest level of an operator on the device.
 
@@ -287,7 +310,7 @@ def finest(A: CudaGridOperator, dtype: Any, jumps: bool = False) -> _Level:
     largest = float(shared(A.entries)[:n].max())
     level.scale = np.array([largest if largest > 0 else 1.0])
     eps = 64 * float(np.finfo(A.dtype).eps)
-    geo = upload(level.row().astype(np.int32)).view(np.uint32)
+    geo = upload(np.array(level.row, np.int32)).view(np.uint32)
     kernels.finest(level.box, geo, A._arrays[0], A.mask, held, eps, 1 / largest, A.entries,
                    level.coef, level.excess, level.excess if ties is None else ties)  # fmt: skip
     return level
