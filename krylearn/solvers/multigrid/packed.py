@@ -15,7 +15,7 @@ from krylearn.grid.box import end
 from krylearn.kernels import coarsening, multigrid
 from krylearn.kernels.parallel import parallel_for
 from krylearn.solvers.multigrid.axis import Axis, Transfer, identity
-from krylearn.solvers.multigrid.levels import axes_of, split_sides
+from krylearn.solvers.multigrid.levels import axes_of, split_sides, typical
 
 SLOTS = {1: (2,), 2: (0, 2), 3: (0, 1, 2)}
 # The inverse diagonal of a point that holds no value.
@@ -83,11 +83,7 @@ class Packed:
 
     def strengths(self) -> list[float]:
         """Return how strongly neighbours along each axis are typically coupled."""
-        strong = []
-        for known in self.samples():
-            known = known[known > 0]
-            strong.append(float(np.median(known)) if len(known) else 0.0)
-        return strong
+        return [typical(values) for values in self.samples()]
 
     def samples(self) -> list[np.ndarray]:
         """Return for each axis some of the links along it and of the ties to its sides."""
