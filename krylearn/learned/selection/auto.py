@@ -88,10 +88,10 @@ class AutoSolver:
 
     Notes
     -----
-    Costs are seconds, with all set-up. An arm that is explored is stopped after 1.05 times the
-    time of the best one known, and the best one finishes from where it stopped; after three pulls
-    without success an arm is out. What holds for ``info == 0`` elsewhere holds here: the residual
-    has been recomputed, whoever found the solution.
+    Costs are seconds, with all set-up. An arm that is explored is stopped after 1.3 times the
+    time of the best one known, or as soon as it lags as much, and the best one finishes from where
+    it stopped; after three pulls without success an arm is out. What holds for ``info == 0``
+    elsewhere holds here: the residual has been recomputed, whoever found the solution.
 
     Systems of different size or kind are told apart and learned separately. The solver may be
     pickled; preconditioners are made anew afterwards.
@@ -113,7 +113,7 @@ class AutoSolver:
 
     def __init__(self, arms: Iterable[str | Arm | Callable] | None = None, *, rtol: float = 1e-5,
                  atol: float = 0.0, maxiter: int | None = None, horizon: int = 200,
-                 share: float = 0.05) -> None:  # fmt: skip
+                 share: float = 0.08) -> None:  # fmt: skip
         if horizon < 1 or not 0 <= share:
             raise ValueError(f"horizon must be >= 1 and share >= 0, not {horizon} and {share}")
         self.arms = None if arms is None else [_as_arm(arm) for arm in arms]
@@ -229,9 +229,7 @@ class _Lane:
         leads = arm == race.leader
         limit = self._first_limit() if first else max(
             self.drag * race.limit(arm), LEAST_PRODUCTS * self.unit)  # fmt: skip
-        # What differs from the leader in one thing need not lag, only be slower.
-        near = first or leads or race.tracks[arm].risk < 1
-        pace = None if near else self._pace(arm)
+        pace = None if first or leads else self._pace(arm)
         tries = [self._pull(arm, system, self._start(arm, system), limit, pace)]
         if not tries[0].solved:
             tries += self._rescue(system, tries[0], arm, limit)
@@ -348,12 +346,12 @@ class _Lane:
                ) -> None:  # fmt: skip
         race, track = self.race, self.race.tracks[arm]
         # What loads or compiles a kernel says nothing of the next time.
-        slow = SUSPECT * max(track.guess, LEAST_LIMIT / 50)
+        slow = SUSPECT * max(track.guess, self.workshop.usual(arm), LEAST_LIMIT / 50)
         held_up = one.setup_seconds > slow or one.solve_seconds > SUSPECT * limit
         if not track.pulls and held_up and arm not in self.doubted:
             if one.solved or one.undecided:
                 self.doubted.add(arm)
-                race.again(arm, min(spent, SUSPECT * (slow + limit)))
+                race.again(arm, min(spent, slow / SUSPECT + 2 * limit))
                 return
         if one.solved:
             solving = self.workshop.solving(arm, one)
@@ -414,7 +412,9 @@ class _Lane:
             tuned = variant.options != arm.options or (
                 variant.precond_options != arm.precond_options)  # fmt: skip
             if leads or fast or (tuned and near):
-                race.add(variant, risk=RISK, slope=slope_guess(variant), first=True)
+                # What would be better with a set-up that is there is no risk.
+                race.add(variant, risk=0.0 if fast else RISK, slope=slope_guess(variant),
+                         variant=True)  # fmt: skip
 
     def _known_worse(self, variant: Arm, arm: Arm) -> bool:
         """Return whether an arm that differs from the variant in one other thing has lost."""

@@ -151,6 +151,12 @@ class Workshop:
                 M.apply(system.b, np.empty_like(system.b))
         return M, seconds
 
+    def usual(self, arm: Arm) -> float:
+        """Return the seconds that the arm's preconditioner has taken to make with other options."""
+        key = (arm.precond, arm.precond_options)
+        return max((held.setup for other, held in self._held.items()
+                    if other[0] == arm.precond and other != key), default=0.0)  # fmt: skip
+
     def _in_vain(self, key: tuple) -> bool:
         """Return whether an update need not be tried: it has been refused, time and again."""
         if self._refused[key] < PATIENCE:

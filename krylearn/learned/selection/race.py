@@ -16,7 +16,13 @@ MEMORY = 0.985
 # Pulls without success after which an arm is out.
 PATIENCE = 3
 # Times the leader's cost: an explored arm is stopped there, and the leader itself.
-SLACK, BACKSTOP = 1.05, 6.0
+SLACK, BACKSTOP = 1.3, 6.0
+# What an arm never tried may cost besides its set-up, over the leader's cost.
+RISK = 0.6
+# While others ran the level has changed: by such a share of that an arm's cost may differ, too.
+APART = 0.3
+# While there are arms of another kind to be tried, variants may use such a share of the budget.
+PART = 0.5
 # After so many rounds the leader runs between explorations, so that its level stays known.
 HASTE = 8
 # Once no arm is worth another pull, all are looked at again after a share of the rounds so far.
@@ -45,10 +51,14 @@ class Track:
         Spent on it, the rescue of what it left unsolved included.
     note : str
         What went wrong last.
+    level : float
+        Of the race when it ran last.
+    variant : bool
+        Of an arm that has been tried.
     """
 
     guess: float = 0.0
-    risk: float = SLACK
+    risk: float = RISK
     slope: float = 0.0
     mean: float = 0.0
     centre: float = 0.0
@@ -60,6 +70,8 @@ class Track:
     missed: int = 0
     seconds: float = 0.0
     note: str = ""
+    level: float = math.nan
+    variant: bool = False
 
     @property
     def out(self) -> bool:
@@ -147,7 +159,7 @@ class Race:
     ('fast', True, True)
     """
 
-    def __init__(self, horizon: int = 200, share: float = 0.05) -> None:
+    def __init__(self, horizon: int = 200, share: float = 0.08) -> None:
         self.horizon, self.share = horizon, share
         self.tracks: dict[Any, Track] = {}
         self.rounds = 0
@@ -163,16 +175,16 @@ class Race:
         if feature != self.feature:
             self.feature, self._leader, self._next_look = feature, ..., 0
 
-    def add(self, arm: Hashable, guess: float = 0.0, risk: float = SLACK, slope: float = 0.0,
-            first: bool = False) -> None:  # fmt: skip
-        """Let one more arm take part, the next to be tried if `first`.
+    def add(self, arm: Hashable, guess: float = 0.0, risk: float = RISK, slope: float = 0.0,
+            variant: bool = False) -> None:  # fmt: skip
+        """Let one more arm take part, the next to be tried if it is a variant of one that was.
 
         One that takes part already stays as it is.
         """
         if arm not in self.tracks:
             self._next_look = 0
-            new = {arm: Track(guess, risk, slope)}
-            self.tracks = {**new, **self.tracks} if first else {**self.tracks, **new}
+            new = {arm: Track(guess, risk, slope, variant=variant)}
+            self.tracks = {**new, **self.tracks} if variant else {**self.tracks, **new}
 
     def promote(self, arm: Hashable) -> None:
         """Let an arm be the next to be tried."""
@@ -226,23 +238,27 @@ class Race:
             Share of what a first pull costs besides that is saved later on.
         """
         leader = self.leader
+        settled = self.rounds > HASTE and (self._resting or self.rounds < self._next_look)
+        if settled and leader is not None:
+            return leader
         untried = [arm for arm, t in self.tracks.items() if not (t.pulls or t.out)]
         if leader is None:
             rest = [arm for arm, t in self.tracks.items() if t.pulls and not t.out]
             return next(iter(untried + rest), None)
-        if self.rounds > HASTE and (self._resting or self.rounds < self._next_look):
-            return leader
         cost = self.expected(leader)
         left = max(self.horizon - self.rounds, 0)
         allowed = self.share * (self.paid + cost * left) - self.excess
+        others = any(not self.tracks[arm].variant for arm in untried)
         for arm in untried:
             track = self.tracks[arm]
-            if (1 - lasting) * track.guess + track.risk * cost <= allowed:
+            kept = (1 - PART) * (allowed + self.excess) if track.variant and others else 0.0
+            if (1 - lasting) * track.guess + track.risk * cost <= max(allowed - kept, 0.0):
                 return arm
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
         if rival is not None and self._hope(rival) < self.tracks[leader].at(self.feature):
-            if min(self.expected(rival), SLACK * cost) - cost <= allowed:
+            # What is thought to be better is not exploring.
+            if min(self.expected(rival), SLACK * cost) - cost <= max(allowed, 0.0):
                 return rival
         # All is settled for now: who looks at every arm every time spends more than that brings.
         self._next_look = self.rounds + min(self.rounds // CALM, CALMEST)
@@ -275,6 +291,7 @@ class Race:
         track.take(self.feature, expected + error)
         # The better the arm is known, the more its cost says of the system.
         self.level += 0.3 * (1 - 1 / track.weight) * error
+        track.level = self.level
         track.solved += 1
         track.missed = 0
         track.note = ""
@@ -316,6 +333,7 @@ class Race:
             track.take(self.feature, found, min((self.spread / doubt) ** 2, 1.0))
         elif track.weight == 0:
             track.mean, track.centre = math.log(10.0), self.feature
+        track.level = self.level
 
     def again(self, arm: Hashable, spent: float) -> None:
         """Take note of the seconds of a pull that shall not count."""
@@ -354,7 +372,9 @@ class Race:
         self._leader = ...
 
     def _doubt(self, track: Track) -> float:
-        return self.spread * track.doubt(self.feature)
+        apart = APART * (self.level - track.level)
+        own = self.spread * track.doubt(self.feature)
+        return own if math.isnan(apart) else math.hypot(own, apart)
 
     def _hope(self, arm: Hashable) -> float:
         track = self.tracks[arm]
