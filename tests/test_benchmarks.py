@@ -253,6 +253,17 @@ def test_a_run_that_was_cut_short_goes_on(folder):
     part = runner.run_suite(suite, out, only="c/b")
     assert calls(folder) == "b" and part["finished"]
     assert part["rows"][::2] == whole["rows"][::2]
+    # What the suite came to name since then does not make a whole file half a one; a row of it that
+    # is measured otherwise now does.
+    held = part["rows"][:2]
+    stale = [held[0] | {"fingerprint": "of another job"}, held[1]]
+    for rows, before, after in ((held, True, True), (held, False, False), (stale, True, False)):
+        for resume in (None, True):
+            out.write_text(json.dumps(part | {"rows": rows, "finished": before}))
+            again = runner.run_suite(suite, out, only="c/b", resume=resume)
+            assert again["finished"] is after and again["rows"][-1]["method"] == "b"
+    out.write_text(json.dumps(part))
+    calls(folder)
     # A run on another machine does not mix with this one, nor does --fresh.
     other = json.loads(out.read_text())
     other["machine"]["cpu"], other["finished"] = "an abacus", False

@@ -134,9 +134,23 @@ def run_suite(suite: Suite, out: str | os.PathLike[str], *, resume: bool | None 
             after(rows[mark], found, results)
     if not only:
         _measure_extras(suite, results, say)
-    results["finished"] = len(rows) == len(suite.jobs)
+    results["finished"] = len(rows) == len(suite.jobs) or (
+        bool(only and old.get("finished")) and _all_there(suite, marks, rows, old["rows"])
+    )
     write_results(results, out)
     return results
+
+
+def _all_there(suite: Suite, selected: set[str], rows: dict, before: list[dict]) -> bool:
+    """Return whether `rows` has what was selected and what was held before.
+
+    What the suite came to name since then was never in the file.
+    """
+    held = {(row["case"], row["method"]) for row in before}
+    marks = {
+        fingerprint(job) for job in suite.jobs if (job["case"], job["method"]["label"]) in held
+    }  # fmt: skip
+    return marks | selected <= set(rows)
 
 
 def _make_room(out: Path) -> None:
