@@ -482,3 +482,17 @@ def test_a_constant_matrix_in_single_precision_stays_so():
     grid = kl.Grid((9, 8))
     A = kl.GridOperator.diffusion(grid).tocsr().astype(np.float32)
     assert kl.GeometricMultigrid(A).dtype == np.float32
+
+
+def test_what_is_not_tied_to_a_side_is_not_on_coarse_levels():
+    from krylearn.solvers.multigrid.hierarchy import coarser
+    from krylearn.solvers.multigrid.levels import pointwise
+
+    mask = np.ones((9, 8), bool)
+    mask[3:5, 2:4] = False
+    A = kl.GridOperator.diffusion(kl.Grid((9, 8)), mask=mask)
+    level = pointwise(A.grid, A._points(), A.mask)
+    level.sides[1, 0][:6] = 0
+    coarse, _ = coarser(level)
+    tied = coarse.sides[1, 0].ravel() > 0
+    assert tied.tolist() == [False, False, False, True, True]

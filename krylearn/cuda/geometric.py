@@ -229,13 +229,12 @@ class _Halves:
             return None
         wide, high = fused.tile_of(dtype.itemsize, ny)
         tables = tuple(_tables_of(h, geo, slot) for slot in range(3))
-        beside = fused.beside_of(wide, high, dtype.itemsize)
-        tiles = _tiles(tuple(geo[:3].tolist()), mz, tables, wide, high, beside)
+        tiles = _tiles(tuple(geo[:3].tolist()), mz, tables, wide, high)
         if tiles is None:
             return None
         variable = bool(geo[host.VARIABLE])
         alike = (0, 0) if variable else _alike(h, geo)
-        return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high, beside),
+        return cls(level, int(h.places[level, 2]), fused.kernels(variable, wide, high),
                    (wide, high), alike, tiles)  # fmt: skip
 
     def down(self, log: Any, scales: Any, geos: Any, numbers: tuple, tiles: Any, f: Any,
@@ -277,8 +276,8 @@ def _tables_of(h: Any, geo: np.ndarray, slot: int) -> tuple[bytes, bytes]:
 
 # What was made for a grid serves the next operator on it.
 @functools.lru_cache(maxsize=256)
-def _tiles(shape: tuple[int, ...], coarse_planes: int, tables: tuple, wide: int, high: int,
-           beside: int) -> list[list[tuple]] | None:  # fmt: skip
+def _tiles(shape: tuple[int, ...], coarse_planes: int, tables: tuple, wide: int, high: int
+           ) -> list[list[tuple]] | None:  # fmt: skip
     """Return the tiles along x, y and z of `down` and of `up`; None where there are none."""
     nz, ny, nx = shape
     along_z, along_y, along_x = (_span(n, *table) for n, table in zip(shape, tables))
@@ -291,10 +290,10 @@ def _tiles(shape: tuple[int, ...], coarse_planes: int, tables: tuple, wide: int,
     if xs is None or ys is None:
         return None
     first, last = along_z
-    cuts = _marches(coarse_planes, 2, len(xs) * len(ys), beside)
+    cuts = _marches(coarse_planes, 2, len(xs) * len(ys))
     tiles = [xs, ys, [(lo, hi, first[lo], last[hi - 1] + 1) for lo, hi in cuts]]
     xs, ys = _cover(nx, wide), _cover(ny, high)
-    cuts = _marches(nz, 1, len(xs) * len(ys), beside)
+    cuts = _marches(nz, 1, len(xs) * len(ys))
     return [*tiles, xs, ys, [(lo, hi, 0, 0) for lo, hi in cuts]]
 
 
@@ -339,17 +338,16 @@ def _cover(n: int, room: int) -> list[tuple]:
 
 
 @functools.cache
-def _marches(planes: int, fine: int, tiles: int, beside: int) -> list[tuple[int, int]]:
+def _marches(planes: int, fine: int, tiles: int) -> list[tuple[int, int]]:
     """Cut planes into marches, so that all multiprocessors end about together.
 
-    A plane here stands for `fine` planes that a march passes over; `beside` marches share a
-    multiprocessor.
+    A plane here stands for `fine` planes that a march passes over.
     """
     at_once = 2
     if not arrays.simulated():
         import torch
 
-        at_once = beside * torch.cuda.get_device_properties(0).multi_processor_count
+        at_once = torch.cuda.get_device_properties(0).multi_processor_count
     best, cuts = math.inf, 1
     for count in range(1, min(planes, 64) + 1):
         longest = math.ceil(planes / count)

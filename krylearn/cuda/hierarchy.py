@@ -226,7 +226,7 @@ class _Level(Packed):
             (transfers[slots.index(slot)] if slot in slots else None) or identity(self.box[slot])
             for slot in range(3)
         )
-        levels, tables = _between(among, real, self.row, coarse.row, _device())
+        levels, tables, _ = _between(among, real, self.row, coarse.row, _device())
         if self.active is not None:
             active = empty(n, np.uint8)
             kernels.coarsen_mask(coarse.box, *levels, *tables, self.active, active)
@@ -266,15 +266,15 @@ class _Level(Packed):
 def _between(
     transfers: tuple[Transfer, ...], dtype: np.dtype, fine: tuple[int, ...],
     coarse: tuple[int, ...], device: int,
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:  # fmt: skip
-    """Return on the device the numbers of two levels, and the tables of the axes."""
+) -> tuple[tuple[Any, Any], tuple[Any, Any], Any]:  # fmt: skip
+    """Return on the device the numbers of two levels, tables of the axes, and who holds them."""
     ints, floats, row = Tables(np.uint32), Tables(dtype.type), np.array(fine)
     for slot, transfer in enumerate(transfers):
         row[box.INTS + slot], row[box.FLOATS + slot] = ints.length, floats.length
         tabulate(transfer, ints, floats, row, slot)
     geo = upload(np.array([row, coarse], np.int32)).view(np.uint32)
     indices = upload(ints.array().view(np.int32)).view(np.uint32)
-    return (geo[0], geo[1]), (indices, upload(floats.array()))
+    return (geo[0], geo[1]), (indices, upload(floats.array())), geo
 
 
 def _device() -> int:

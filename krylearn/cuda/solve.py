@@ -26,8 +26,6 @@ from krylearn.kernels.cuda.launch import COUNT, HEAD, RING, STOP, accumulator, b
 
 # From this many unknowns on an iteration takes longer to do than to queue.
 LARGE = 2**22
-# From this many on they are queued one by one: a graph costs more to record than its launches.
-DIRECT = math.inf
 # What queueing the iterations of a graph may take: a replay from Python costs as much as a short
 # iteration, and so several are recorded.
 QUICK = 1e-3
@@ -119,15 +117,13 @@ class CudaSolve(Solve):
             Products with A and M in an iteration.
         """
         unit = self._units.get(iterate, period)
-        ahead = self.A.captures and self.M.captures and not arrays.simulated()
-        recorded = ahead and self.n < DIRECT
-        ahead = ahead and self.callback is None
+        recorded = self.A.captures and self.M.captures and not arrays.simulated()
         seen, units = 0, 1
         while True:
             started = time.perf_counter()
             for _ in range(units):
                 self._run(iterate, unit, recorded)
-            if ahead and iterate not in self._units:
+            if recorded and self.callback is None and iterate not in self._units:
                 spent = time.perf_counter() - started
                 if self.n >= LARGE:  # recorded while the device works
                     self._run(iterate, unit, recorded)
@@ -147,7 +143,7 @@ class CudaSolve(Solve):
                 return int(log[STOP])
             if self.reason is not None:  # the callback's
                 return 0
-            if ahead:
+            if recorded and self.callback is None:
                 most = max(1, RING // unit)
                 units = min(most, 2 * units, max(1, round(LOOK_SECONDS / max(seconds, 1e-6))))
 

@@ -23,10 +23,8 @@ from numba import cuda
 
 from krylearn.kernels.cuda.launch import SIMULATED, device, jit_for
 
-# Bytes of a plane in shared memory; in single precision the tile, and how many blocks share a
-# multiprocessor and its registers.
+# Bytes of a plane in shared memory: 1024 values in single precision.
 PLANE = 4096
-SINGLE, BESIDE = (32, 32), 1
 # Values of a plane under the simulator, where each is a thread of Python.
 FEW = 81
 # Planes that a march passes over and writes nothing.
@@ -38,17 +36,8 @@ def tile_of(itemsize: int, ny: int) -> tuple[int, int]:
     if SIMULATED:
         return (9, 9) if ny > 1 else (16, 1)
     cells = PLANE // itemsize
-    if ny == 1:
-        return cells, 1
-    if itemsize == 4:
-        return SINGLE
     wide = 32 if cells >= 512 else 16
-    return wide, cells // wide
-
-
-def beside_of(wide: int, high: int, itemsize: int) -> int:
-    """Return how many blocks with such tiles share a multiprocessor."""
-    return BESIDE if itemsize == 4 and (wide, high) == SINGLE else 1
+    return (wide, cells // wide) if ny > 1 else (cells, 1)
 
 
 @device
@@ -101,7 +90,7 @@ def _sum_by_links(at, n, i, j, q, nx, plane, coef, west, east, south, north, bel
 
 
 @functools.cache
-def kernels(variable: bool, wide: int, high: int, beside: int) -> tuple[Callable, Callable]:
+def kernels(variable: bool, wide: int, high: int) -> tuple[Callable, Callable]:
     """Return `down` and `up` for tiles of such sides.
 
     Parameters
@@ -109,15 +98,13 @@ def kernels(variable: bool, wide: int, high: int, beside: int) -> tuple[Callable
     variable : bool
         Coefficients are read from arrays; otherwise the operator is separable.
     wide, high : int
-    beside : int
-        Blocks that share a multiprocessor.
     """
     cells, flat = wide * high, high == 1
     pad = 1 if flat else wide  # neighbours of a tile's edge are read, and do not matter
     ring = 9 * cells
     room, pages = ring + 2 * pad, 2 * cells + 4 * (4 if flat else wide)
 
-    @jit_for(cells * beside)
+    @jit_for(cells)
     def down(log, scales, level, first, span, geos, fp, ip, coefs, start, tiles, xs, ys, zs, f,
              coarse):  # fmt: skip
         if log[0] != 0.0:
@@ -312,7 +299,7 @@ def kernels(variable: bool, wide: int, high: int, beside: int) -> tuple[Callable
                 gathered, ahead = ahead, zero
                 K = np.int32(K + 1)
 
-    @jit_for(cells * beside)
+    @jit_for(cells)
     def up(log, scales, level, first, span, geos, fp, ip, coefs, start, tiles, xs, ys, zs, f,
            coarse, out, wanted, sums):  # fmt: skip
         if log[0] != 0.0:
