@@ -14,8 +14,8 @@ import krylearn as kl
 from krylearn.interface import Reason, Solve, time_limit
 from krylearn.learned.selection import Arm, Race
 from krylearn.learned.selection.arms import parse_arm, setup_guess, suited_arms
-from krylearn.learned.selection.attempt import POINTS
-from krylearn.learned.selection.held import Held
+from krylearn.learned.selection.attempt import POINTS, System
+from krylearn.learned.selection.held import Held, Workshop
 from krylearn.operators import as_operator
 
 
@@ -106,6 +106,38 @@ def test_expensive_setups_wait_for_their_share():
     assert race.tracks["expensive"].pulls
 
 
+def test_what_looks_better_is_tried_when_nothing_may_be_spent():
+    race = racing(["leads", "stopped"], share=0.0)
+    for _ in range(3):
+        race.solved("leads", 1.0)
+    race.missed("stopped", 1.5, "stopped", cost=0.4)
+    race.solved("leads", 1.0)
+    assert race.choose() == "stopped"
+
+
+def test_variants_leave_something_for_arms_of_another_kind():
+    race = racing(["leads"], share=0.01)
+    race.solved("leads", 1.0)
+    race.add("another")
+    race.add("variant", variant=True)
+    assert race.choose() == "variant"
+    race.excess = 1.2  # of two seconds
+    assert race.choose() == "another"
+    race.excess = 1.9
+    assert race.choose() == "leads"
+
+
+def test_what_ran_when_systems_were_easier_is_no_longer_proven_worse():
+    race = racing(["leads", "rival"])
+    for _ in range(6):
+        race.solved("leads", 1.0)
+        race.solved("rival", 1.5)
+    assert race.worse("rival")
+    for _ in range(12):
+        race.solved("leads", 6.0)
+    assert race.leader == "leads" and not race.worse("rival")
+
+
 def test_race_knows_how_costs_grow_with_the_feature():
     # "a" is the faster while systems are easy; its cost doubles with each unit, "b" stays.
     race = racing("ab")
@@ -142,6 +174,24 @@ def test_a_kept_preconditioner_is_replaced_at_the_least_mean_cost():
 
 
 # -- arms ------------------------------------------------------------------------------------------
+
+
+def test_updates_that_are_refused_are_not_tried_for_ever(monkeypatch):
+    asked = []
+
+    def refuse(self, A):
+        asked.append(A)
+        raise ValueError("another pattern")
+
+    monkeypatch.setattr(kl.IC0, "update", refuse)
+    workshop, arm = Workshop(), Arm("cg", "ic0")
+    for k in range(20):
+        system = System(laplacian(5, 0.1 * k), np.ones(25), None, {}, [])
+        workshop.arrived(system)
+        M, seconds = workshop.preconditioner(arm, system)
+        assert M is not None and seconds > 0
+    assert len(asked) == 3
+    assert pickle.loads(pickle.dumps(workshop)).changing == 1.0
 
 
 def test_arms_by_traits():

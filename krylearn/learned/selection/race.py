@@ -13,6 +13,8 @@ SPREAD, LEAST_SPREAD = 0.15, 0.03
 CONFIDENCE = 1.5
 # What an arm's record is worth, one round later.
 MEMORY = 0.985
+# How probable it is that an arm is as good as may be hoped.
+CHANCE = 0.1
 # Pulls without success after which an arm is out.
 PATIENCE = 3
 # Times the leader's cost: an explored arm is stopped there, and the leader itself.
@@ -256,9 +258,12 @@ class Race:
                 return arm
         rivals = [a for a, t in self.tracks.items() if t.pulls and not t.out and a != leader]
         rival = min(rivals, key=self._hope, default=None)
-        if rival is not None and self._hope(rival) < self.tracks[leader].at(self.feature):
-            # What is thought to be better is not exploring.
-            if min(self.expected(rival), SLACK * cost) - cost <= max(allowed, 0.0):
+        best = self.tracks[leader].at(self.feature)
+        if rival is not None and self._hope(rival) < best:
+            # What is thought to be better is not exploring; what is not must be worth it.
+            risk = min(self.expected(rival), SLACK * cost) - cost
+            gain = CHANCE * (1 - math.exp(self._hope(rival) - best)) * cost
+            if risk <= min(max(allowed, 0.0), gain * max(left, self.rounds)):
                 return rival
         # All is settled for now: who looks at every arm every time spends more than that brings.
         self._next_look = self.rounds + min(self.rounds // CALM, CALMEST)
