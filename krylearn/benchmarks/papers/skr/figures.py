@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 # What the names of parts begin with that are no rows of a family's table.
-APART = ("rounds", "scipy", "spread")
+APART = ("rounds", "scipy")
 
 
 def by_family(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
