@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from krylearn.benchmarks.runner import BadResults
@@ -34,7 +33,7 @@ class Comparison:
     trained_on : str
         The device of the training.
     caveat : str
-        What the classical side lacks.
+        What the classical side lacks, or the measurement.
     beside_fastest : bool
         False where the classical method is not the fastest but a rule that chooses.
     """
@@ -103,8 +102,7 @@ def directions(docs: Path) -> Iterator[Comparison]:
     if data is None:
         return
     gpu, host = data["machine"]["device"], data["machine"]["host"]
-    places = {"cuda": (f"CUDA, {_short(gpu)}", gpu), "host": ("CPU, 2 cores", host),
-              "xeon": ("CPU, 8 cores", data["machine"].get("xeon", ""))}  # fmt: skip
+    places = {"cuda": (f"CUDA, {_short(gpu)}", gpu), "host": ("CPU, 2 cores", host)}
     for part, rows in data["parts"].items():
         place, _, side = part.partition(" ")
         if place not in places:
@@ -117,6 +115,7 @@ def directions(docs: Path) -> Iterator[Comparison]:
                     "socket": "direction", "device": places[place][0],
                     "machine": places[place][1], "family": "pressure of smoke", "setting": setting,
                     "unknowns": int(side) ** 3, "rtol": rtol, "source": "papers/dcdm.json",
+                    "caveat": data.get("notes", {}).get(part, ""),
                 })  # fmt: skip
 
 
@@ -293,11 +292,3 @@ def classical_only(docs: Path) -> list[tuple[str, int, str, float, str]]:
                 found[title] = (title, row["unknowns"], row["method"], total(row),
                                 f"recorded/{name}.json")  # fmt: skip
     return list(found.values())
-
-
-def newer_multigrid(docs: Path) -> float | None:
-    """Return milliseconds of multigrid on CUDA at 256^3 with set-up, measured after `dcdm.json`."""
-    data = _read(docs / "recorded/cuda.json") or {"rows": []}
-    found = [row["milliseconds"] for row in data["rows"] if row["case"] == "256^3 to 1e-8"
-             and row["what"] == "cg with multigrid, set-up included"]  # fmt: skip
-    return median(found) if found else None

@@ -13,7 +13,6 @@ from krylearn.benchmarks.comparisons import (
     classical_only,
     compare,
     iterations_only,
-    newer_multigrid,
 )
 from krylearn.benchmarks.html import svg
 
@@ -47,7 +46,6 @@ def page(docs: Path, rows: list[Comparison]) -> str:
         own = [row for row in fastest if row.socket == socket]
         if own:
             parts += [f"## {title}", _table(own), _sources(own)]
-            parts += _newer(docs) if socket == "direction" else []
     parts += [*_rule(rows), *_iterations(docs), *_trained(rows), *_nothing_learned(docs)]
     return "\n\n".join(parts) + "\n"
 
@@ -79,8 +77,9 @@ def _head(rows: list[Comparison]) -> str:
         paragraphs.append(_words(f"It is faster for: {'; '.join(where)}."))
     paid = [row.break_even for row in won if row.training]
     if paid:
-        paragraphs.append(_words(f"""A training beforehand is repaid in {len(paid)} rows, after
-                                 {min(paid):,.0f} to {max(paid):,.0f} solves."""))
+        often = f"{len(paid)} rows" if len(paid) > 1 else "one row"
+        after = " to ".join(f"{n:,.0f}" for n in sorted({min(paid), max(paid)}))
+        paragraphs.append(f"A training beforehand is repaid in {often}, after {after} solves.")
     names = "; ".join(f"{device}: {machine}" for device, machine in machines)
     return "\n\n".join([*paragraphs, _words(f"Devices. {names}.")])
 
@@ -123,15 +122,6 @@ def _grid(heads: list[str], rows: list[list[str]]) -> str:
 
 def _sources(rows: list[Comparison]) -> str:
     return "From " + ", ".join(f"[{s}]({s})" for s in dict.fromkeys(r.source for r in rows)) + "."
-
-
-def _newer(docs: Path) -> list[str]:
-    newer = newer_multigrid(docs)
-    return [] if newer is None else [_words(f"""
-        Multigrid made its levels on the host then. On the device, CG with multigrid now takes
-        {newer:.0f} ms at 256³ to 1e-8, set-up included ([cuda.json](recorded/cuda.json), a box
-        without obstacles), so that the lead of the networks on CUDA under "one system a matrix" may
-        be gone. The two have not been measured beside each other since.""")]  # fmt: skip
 
 
 def _rule(rows: list[Comparison]) -> list[str]:
