@@ -203,6 +203,33 @@ def test_traits_and_nullspace():
     assert lowest < 0
 
 
+@pytest.mark.parametrize("ends", ["neumann", "periodic"])
+def test_regions_are_the_components_of_the_matrix(ends, monkeypatch):
+    from krylearn.grid import operator
+
+    rng, taken = np.random.default_rng(0), []
+    plain = operator.regions
+    for k in range(40):
+        shape = tuple(rng.integers(2, 6, 1 + k % 3))
+        boundary = [str(rng.choice([ends, "neumann", "dirichlet"], p=[0.5, 0.4, 0.1]))
+                    for _ in shape]  # fmt: skip
+        A = GridOperator.diffusion(Grid(shape, boundary=boundary, centering="cell"),
+                                   mask=rng.random(shape) < 0.6)  # fmt: skip
+        found = []
+        for by in (plain, lambda *a: None):
+            monkeypatch.setattr(operator, "regions", by)
+            N = type(A).nullspace.func(A)
+            found.append(None if N is None else sorted(map(tuple, N.toarray().T.tolist())))
+        assert found[0] == found[1]
+        taken.append(plain(A._points(), A.grid) is not None)
+    assert any(taken) and not all(taken)
+    # Neighbours without a coupling between them do not tell.
+    grid = Grid((4, 4), boundary="neumann", centering="cell")
+    diagonal, upper, _ = GridOperator.diffusion(grid).stencil()
+    upper[0][1, :3] = 0.0
+    assert plain(np.stack([diagonal, *upper]), grid) is None
+
+
 def test_solid_dirichlet_walls():
     # Walls that hold zero make a room behave like a smaller box.
     mask = np.ones(9, bool)

@@ -92,6 +92,30 @@ def without_lower(stack: np.ndarray, ndim: int) -> np.ndarray | None:
     return stack[: 1 + ndim].copy() if same else None
 
 
+def regions(stack: np.ndarray, grid: Grid) -> np.ndarray | None:
+    """Return a number for each point, the same for those that are coupled, directly or not.
+
+    Points without couplings are one region. None where those that have some do not tell which:
+    where couplings go across ends, neighbours have none between them, or a row is empty.
+    """
+    from scipy.ndimage import label
+
+    links, coupled = stack[1 : 1 + grid.ndim] != 0, np.zeros(grid.shape, bool)
+    for axis, link in enumerate(links):
+        coupled |= link | neighbour(link, axis, 0)
+    for axis, link in enumerate(links):
+        both = coupled & neighbour(coupled, axis, 1)
+        ends = [slice(None)] * grid.ndim
+        ends[axis] = slice(-1, None)
+        both[tuple(ends)] = False
+        if not np.array_equal(link, both):
+            return None
+    if np.any(stack[0][~coupled] == 0):
+        return None
+    region = label(coupled)[0].ravel()
+    return region - region.min()
+
+
 def diffusion(grid: Grid, coefficient: Any, reaction: Any, mask: Any, solid: str,
               dtype: Any) -> tuple[np.ndarray, bool]:  # fmt: skip
     """Return the stack of ``-div(c grad u) + a u``, and whether it is one for ends and inside."""

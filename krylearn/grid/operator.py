@@ -21,6 +21,7 @@ from krylearn.grid.discretise import (
     dtype_of,
     expand,
     few,
+    regions,
     with_lower,
     without_lower,
 )
@@ -372,7 +373,10 @@ class GridOperator(LinearOperator):
                 return None
             count, region = 1, np.zeros(n, np.int32)
         else:
-            count, region = connected_components(self.tocsr(), directed=False)
+            region = regions(self._points(), self.grid)
+            if region is None:
+                region = connected_components(self.tocsr(), directed=False)[1]
+            count = int(region.max()) + 1
         excess = self._excess if not self._constant else expand(self._excess[None], self.grid.shape)
         held = np.bincount(region, weights=excess.ravel(), minlength=count) > 0
         if held.all():
