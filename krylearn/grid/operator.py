@@ -373,10 +373,10 @@ class GridOperator(LinearOperator):
                 return None
             count, region = 1, np.zeros(n, np.int32)
         else:
-            region = regions(self._points(), self.grid)
-            if region is None:
-                region = connected_components(self.tocsr(), directed=False)[1]
-            count = int(region.max()) + 1
+            found = regions(self._points(), self.grid)
+            if found is None:
+                found = connected_components(self.tocsr(), directed=False)[1]
+            region, count = found, int(found.max()) + 1
         excess = self._excess if not self._constant else expand(self._excess[None], self.grid.shape)
         held = np.bincount(region, weights=excess.ravel(), minlength=count) > 0
         if held.all():
