@@ -152,6 +152,7 @@ class Trainer:
         self._graph: Any = None
         self._last = torch.zeros((), device=self.device)
         self._sum = torch.zeros((), device=self.device)
+        self._passed = torch.zeros((), device=self.device)
 
     @staticmethod
     def prepare(config: Any) -> None:
@@ -245,6 +246,7 @@ class Trainer:
         size = torch.stack(torch._foreach_norm(gradients)).sum()
         self.optimiser.grad_scale = torch.full_like(size, LOSS_SCALE)
         self.optimiser.found_inf = (~torch.isfinite(size)).to(size.dtype)
+        self._passed += self.optimiser.found_inf
 
     def _capture(self) -> None:
         """Record a step as a CUDA graph; the weights end where they began."""
@@ -282,6 +284,7 @@ class Trainer:
         self.capture()
         self.draw_epoch(self.step // self.per_epoch)  # capturing has worked on what was drawn
         self._sum.zero_()
+        self._passed.zero_()
         for k in range(self.per_epoch):
             self.rate.fill_(self.rate_now())
             self.draw(k)
@@ -326,6 +329,8 @@ class Trainer:
                 pace = self.seconds / self.step
                 said = "  ".join(f"{name} {value:.3e}" for name, value in figures.items())
                 left = (self.steps - self.step) * pace
+                if passed := int(self._passed):
+                    said += f"  {passed} steps of the last epoch overflowed"
                 say(f"epoch {epoch}/{self.config.epochs}  loss {loss:.3e}  valid {said}  "
                     f"{pace * 1e3:.2f} ms a step, {left:.0f} s left")  # fmt: skip
                 self.save(checkpoint)  # what is killed loses no more than these epochs

@@ -145,15 +145,18 @@ class Surrogate:
     def _run(self, given: Any) -> Any:
         """Apply the model; on a CUDA device a shape that comes again is recorded as a graph."""
         shape = tuple(given.shape)
-        if self._place.type != "cuda" or (
-            shape not in self._recorded and len(self._recorded) == GRAPHS
-        ):
-            return self._plain(given)
         if shape not in self._recorded:
-            self._recorded[shape] = None
+            # None is for one that came once, False for one that is not recorded.
+            few = self._place.type == "cuda" and len(self._recorded) < GRAPHS
+            self._recorded[shape] = None if few else False
             return self._plain(given)
         if self._recorded[shape] is None:
-            self._recorded[shape] = self._record(given)
+            try:
+                self._recorded[shape] = self._record(given)
+            except RuntimeError:  # no memory for it, for one
+                self._recorded[shape] = False
+        if not self._recorded[shape]:
+            return self._plain(given)
         graph, place, made = self._recorded[shape]
         place.copy_(given)
         graph.replay()
