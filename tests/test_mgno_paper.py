@@ -53,7 +53,7 @@ def test_the_experiments(surrogate, tmp_path, monkeypatch):
     with Console(file=open(tmp_path / "log", "w"), width=140) as console:
         results = run_paper(console, "mgno", tmp_path / "mgno.json")["parts"]
     assert (tmp_path / "mgno-small.png").exists() and (tmp_path / "mgno-rivals.png").exists()
-    assert (tmp_path / "mgno-seeds.png").exists()
+    assert (tmp_path / "mgno-seeds.png").exists() and (tmp_path / "mgno-curves.png").exists()
     first, second = (row["curve"][-1]["loss"] for row in results["seeds"]["rows"])
     assert first != second and abs(first - second) < 0.3 * first
     found = results["errors/small"]

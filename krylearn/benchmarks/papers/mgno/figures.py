@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from krylearn.benchmarks.plot import COLOURS, MARKERS, pyplot
+from krylearn.learned import weights
+
+# The errors of the paper's table 1: in L2, and in what it calls H1.
+THEIRS = {"darcy-smooth": (0.176e-2, 0.576e-2), "darcy-rough": (0.339e-2, 1.380e-2),
+          "multiscale": (0.715e-2, 1.756e-2)}  # fmt: skip
 
 
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple]) -> Table:
@@ -96,7 +102,28 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
         elif kind in ("rivals", "seeds"):
             paths.append(folder / f"mgno-{kind}.png")
             (_rivals if kind == "rivals" else _seeds)(plt, found, paths[-1])
+    if any(part.startswith("errors/") for part in results["parts"]):
+        paths.append(folder / "mgno-curves.png")
+        _curves(plt, paths[-1])
     return paths
+
+
+def _curves(plt: Any, path: Path) -> None:
+    """Draw how the shipped models learned, from their cards; dotted: the errors of the paper."""
+    figure, axes = plt.subplots(1, len(THEIRS), figsize=(13, 3.5), layout="constrained",
+                                sharey=True)  # fmt: skip
+    for place, (name, bounds) in zip(axes, THEIRS.items()):
+        curve = json.loads((weights.FOLDER / f"{name}.json").read_text(encoding="utf-8"))["curve"]
+        epochs = [point["epoch"] for point in curve]
+        for key, label, bound, colour in zip(("l2", "frequency"), ("L2", "frequencies"), bounds,
+                                             COLOURS):  # fmt: skip
+            place.semilogy(epochs, [point[key] for point in curve], color=colour, label=label)
+            place.axhline(bound, color=colour, linestyle=":")
+        place.set(title=name, xlabel="epoch")
+    axes[0].set(ylabel="relative error, validation")
+    axes[0].legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def _rivals(plt: Any, found: dict[str, Any], path: Path) -> None:
@@ -108,16 +135,18 @@ def _rivals(plt: Any, found: dict[str, Any], path: Path) -> None:
         rows = sorted((row for row in trained if row["network"] == name),
                       key=lambda row: row["parameters"])  # fmt: skip
         errors = [row["l2"] for row in rows]
-        for place, key in ((axes[0], "parameters"), (axes[2], "prediction_seconds_of_16")):
-            place.loglog([row[key] for row in rows], errors, mark, color=colour, label=name)
+        axes[0].semilogy([row["parameters"] / 1e3 for row in rows], errors, mark, color=colour,
+                         label=name)  # fmt: skip
+        axes[2].semilogy([1e3 * row["prediction_seconds_of_16"] for row in rows], errors, mark,
+                         color=colour)  # fmt: skip
         for row in rows:
             pace = row["seconds"] / found["epochs"]
-            axes[1].loglog([pace * point["epoch"] for point in row["curve"]],
-                           [point["l2"] for point in row["curve"]], color=colour, alpha=0.5)
-            axes[1].loglog(row["seconds"], row["l2"], mark, color=colour)
-    axes[0].set(xlabel="parameters", ylabel="relative L2 error")
-    axes[1].set(xlabel="seconds of training")
-    axes[2].set(xlabel="seconds a prediction, 16 at a time")
+            axes[1].semilogy([pace * point["epoch"] for point in row["curve"]],
+                             [point["l2"] for point in row["curve"]], color=colour, alpha=0.5)
+            axes[1].semilogy(row["seconds"], row["l2"], mark, color=colour)
+    axes[0].set(xlabel="parameters, thousands", ylabel="relative L2 error")
+    axes[1].set(xlabel="training, s")
+    axes[2].set(xlabel="a prediction, 16 at a time, ms")
     axes[0].legend()
     figure.savefig(path, dpi=100)
     plt.close(figure)
