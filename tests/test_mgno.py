@@ -146,11 +146,30 @@ def test_half_precision_learns_and_passes_over_what_overflows(data, tmp_path, mo
     held = [p.clone() for p in half.model.parameters()]
     with monkeypatch.context() as patch:
         patch.setattr("krylearn.learned.training.LOSS_SCALE", float("inf"))
+        half._scale.fill_(float("inf"))
         half.train_epoch()
+    assert half._passed == half.per_epoch
     assert all(torch.equal(p, q) for p, q in zip(held, half.model.parameters()))
-    half.train_epoch()
+    # Gradients that overflow are scaled by less, until they do not; later by more again.
+    half._scale.fill_(2.0**24)
+    monkeypatch.setattr("krylearn.learned.training.LOSS_SCALE", 2.0**24)
+    scales, passed, losses = [], [], []
+    for _ in range(8):
+        losses.append(half.train_epoch())
+        scales.append(float(half._scale))
+        passed.append(int(half._passed))
+    assert passed[0] == half.per_epoch and passed[-1] == 0 and scales[-1] < 2.0**24
+    assert scales[-1] == 2.0 ** (24 - sum(passed)) and losses[-1] < losses[0]
     assert all(torch.isfinite(p).all() for p in half.model.parameters())
-    assert not all(torch.equal(p, q) for p, q in zip(held, half.model.parameters()))
+    monkeypatch.setattr("krylearn.learned.training.CLEAN", 3)
+    half._scale.fill_(2.0)
+    half._clean.fill_(2.0)
+    half.train_epoch()
+    assert half._scale == 4.0 and half._clean == half.per_epoch - 1
+    half.save(tmp_path / "checkpoint.pt")
+    other = trainer("fp16")
+    other.load(tmp_path / "checkpoint.pt")
+    assert (other._scale, other._clean) == (half._scale, half._clean)
 
 
 def test_weights_rounded_once_a_step_have_the_gradients_of_those_rounded_at_each_place(data):

@@ -70,8 +70,9 @@ def test_the_experiments(surrogate, tmp_path, monkeypatch):
     assert all(row["converged"] for row in cycles.values())
     assert 2 * cycles["poisson", "mgno"]["iterations"] < cycles["poisson", "none"]["iterations"]
     rows = {row["network"]: row for row in results["rivals"]["rows"]}
-    assert set(rows) == {"MgNO", "U-Net", "FNO, 4 modes"}
-    sizes = [row["parameters"] for row in results["rivals"]["rows"][:3] if "error" not in row]
+    assert set(rows) == {"MgNO", rivals.IN_H1, "U-Net", "FNO, 4 modes"}
+    assert rows[rivals.IN_H1]["h1"] < rows["MgNO"]["h1"]
+    sizes = [row["parameters"] for row in results["rivals"]["rows"][:4] if "error" not in row]
     assert len(sizes) >= 2 and max(sizes) < 1.5 * min(sizes)
     assert all("neuraloperator" in row["error"] for row in rows.values() if "error" in row)
 

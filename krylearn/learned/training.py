@@ -22,8 +22,9 @@ import torch
 from krylearn.learned import weights
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-# What a loss is multiplied by where gradients are in half precision: they would vanish.
-LOSS_SCALE = 2.0**14
+# What a loss is multiplied by where gradients are in half precision: they would vanish. Half of it
+# after each step that overflows, and twice that after so many that do not.
+LOSS_SCALE, CLEAN = 2.0**14, 1000
 
 
 @dataclass
@@ -153,6 +154,8 @@ class Trainer:
         self._last = torch.zeros((), device=self.device)
         self._sum = torch.zeros((), device=self.device)
         self._passed = torch.zeros((), device=self.device)
+        self._scale = torch.tensor(LOSS_SCALE, device=self.device)
+        self._clean = torch.zeros((), device=self.device)
 
     @staticmethod
     def prepare(config: Any) -> None:
@@ -223,7 +226,7 @@ class Trainer:
         scaled = self.config.precision == "fp16"
         for p in (*self._rounded, *self._masters):
             p.grad = None  # what is left by the last step would be added to, one by one
-        (LOSS_SCALE * loss if scaled else loss).backward()
+        (self._scale * loss if scaled else loss).backward()
         self._gather()
         if scaled:
             self._watch_overflow()
@@ -244,9 +247,14 @@ class Trainer:
         """Let the optimiser scale gradients back, and pass over a step in which they overflowed."""
         gradients = [p.grad for p in self._masters if p.grad is not None]
         size = torch.stack(torch._foreach_norm(gradients)).sum()
-        self.optimiser.grad_scale = torch.full_like(size, LOSS_SCALE)
-        self.optimiser.found_inf = (~torch.isfinite(size)).to(size.dtype)
+        found = ~torch.isfinite(size)
+        self.optimiser.grad_scale = self._scale.clone()
+        self.optimiser.found_inf = found.to(size.dtype)
         self._passed += self.optimiser.found_inf
+        self._clean.copy_(torch.where(found, 0.0, self._clean + 1))
+        grown = self._clean >= CLEAN
+        self._clean.masked_fill_(grown, 0.0)
+        self._scale.mul_(torch.where(found, 0.5, 1.0 + grown)).clamp_(max=LOSS_SCALE)
 
     def _capture(self) -> None:
         """Record a step as a CUDA graph; the weights end where they began."""
@@ -254,6 +262,7 @@ class Trainer:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         started = bool(self.optimiser.state_dict()["state"])
+        scale = self._scale.clone(), self._clean.clone()
         kept = [{k: v.clone() for k, v in s.items()} for s in self.optimiser.state.values()]
         with torch.cuda.stream(side):
             for _ in range(3):
@@ -268,6 +277,8 @@ class Trainer:
             for n, s in enumerate(self.optimiser.state.values()):
                 for k, v in s.items():
                     v.copy_(kept[n][k]) if started else v.zero_()
+            self._scale.copy_(scale[0])
+            self._clean.copy_(scale[1])
 
     def capture(self) -> None:
         """Record a step where the device does that, and this has not been done."""
@@ -360,7 +371,7 @@ class Trainer:
         torch.save({
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
             "step": self.step, "seconds": self.seconds, "curve": self.curve,
-            "config": self.config.kept(),
+            "config": self.config.kept(), "scale": [float(self._scale), float(self._clean)],
         }, part)  # fmt: skip
         part.replace(path)
 
@@ -377,6 +388,8 @@ class Trainer:
             raise ValueError(f"{path} belongs to another configuration; name another folder")
         self.model.load_state_dict(held["model"])
         self.optimiser.load_state_dict(held["optimiser"])
+        for place, value in zip((self._scale, self._clean), held.get("scale", (LOSS_SCALE, 0.0))):
+            place.fill_(value)
         self._graph = None  # it knows the state that was there before
         # Loading puts a copy of the rate in the place of ours, and the ways of the run before.
         for group in self.optimiser.param_groups:
