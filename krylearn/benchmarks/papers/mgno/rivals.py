@@ -178,7 +178,7 @@ def _entrants(widths: Sequence[int], modes: Sequence[int],
               usual: int) -> Iterator[tuple[str, Any, Callable[[], dict[str, Any]]]]:  # fmt: skip
     for width in widths:
         wanted = count(MgNO(width=width, layers=LAYERS, levels=LEVELS))
-        own = partial(dict, width=width, layers=LAYERS, levels=LEVELS)
+        own: Any = partial(dict, width=width, layers=LAYERS, levels=LEVELS)
         yield "MgNO", MgNO, own
         if width == widths[0]:
             yield IN_H1, MgNO, own
