@@ -150,18 +150,19 @@ def starts(docs: Path) -> Iterator[Comparison]:
         for row in ours if others else ():
             peer, theirs = _fastest(others)
             yield Comparison(
-                "start", *_cpu(data), name, f"network on {row['network']}",
+                "start", *_cpu(data, row.get("threads")), name, f"network on {row['network']}",
                 math.prod(known[name]["grid"]), 1e-8, peer, f"{row['solver']} from {name}",
                 (theirs, row["seconds"]), "recorded/papers-mgno.json", known[name]["seconds"],
                 _short(known[name]["device"]),
             )  # fmt: skip
 
 
-def _cpu(data: dict[str, Any]) -> tuple[str, str]:
+def _cpu(data: dict[str, Any], threads: int | None = None) -> tuple[str, str]:
+    """Name the device and the machine; some rows were taken with fewer threads than the rest."""
     machine = data["machine"]
     usable, cores = machine["usable_cores"], machine["cores"]
     named = f"{usable}-core" if usable == cores else f"{usable} pinned cores of {cores},"
-    return f"CPU, {machine['threads']} cores", f"{named} {machine['cpu']}"
+    return f"CPU, {threads or machine['threads']} cores", f"{named} {machine['cpu']}"
 
 
 def _short(device: str) -> str:

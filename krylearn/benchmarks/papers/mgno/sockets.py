@@ -11,6 +11,7 @@ import numpy as np
 
 import krylearn as kl
 from krylearn.benchmarks.papers.mgno import samples
+from krylearn.kernels.parallel import get_num_threads
 
 RTOL = 1e-8
 
@@ -48,7 +49,8 @@ def start(name: str, count: int, bank: int, say: Callable) -> list[dict[str, Any
             rows.append({"solver": solver, "start": which, "iterations": np.mean(iterations),
                          "seconds": statistics.median(seconds), "residual": np.mean(first),
                          "converged": int(sum(converged)), "samples": count,
-                         "network": samples.device().upper()})  # fmt: skip
+                         "network": samples.device().upper(),
+                         "threads": get_num_threads()})  # fmt: skip
             say(f"{rows[-1]}")
     return rows
 
