@@ -104,3 +104,53 @@ def test_a_folder_without_results_is_refused_and_one_file_is_enough(tmp_path):
     (tmp_path / "recorded/skr.json").write_text("{")
     with pytest.raises(BadResults, match="skr.json"):
         pays.write(tmp_path)
+
+
+def recorded(name):
+    return json.loads((DOCS / "recorded" / f"{name}.json").read_text())
+
+
+def readme_rows():
+    """Return the rows of the README's table by the beginning of what they are about."""
+    rows = re.findall(r"^\| ([^|]+?) \| ([\d.]+) \| ([\d.]+)[^|]*\| ([\d.]+) \|$",
+                      (DOCS.parent / "README.md").read_text(), re.M)  # fmt: skip
+    return {what: numbers for what, *numbers in rows}
+
+
+def agrees(shown, value):
+    """Return whether a number was rounded to what is shown."""
+    digits = len(shown.partition(".")[2])
+    return abs(float(shown) - value) <= 0.501 * 10.0**-digits
+
+
+def test_the_table_of_the_readme_is_what_was_recorded():
+    mg = {(row["case"], row["method"]): row["setup_seconds"] + row["solve_seconds"]
+          for row in recorded("multigrid")["rows"] if row.get("solve_seconds")}  # fmt: skip
+    parts = recorded("skr")["parts"]
+
+    def skr(part, rtol, *entrants):
+        return min(row["seconds"] for row in parts[part]
+                   if row["rtol"] == rtol and row["entrant"] in entrants)  # fmt: skip
+
+    hypre = "petsc.cg+hypre tuned 2 ranks"
+    best = mg["poisson128", hypre]
+    expected = {
+        "Poisson 128³, matrix-free": (mg["poisson128", "cg+multigrid@grid"], best),
+        "the same by `kl.solve`": (mg["poisson128", "auto@grid"], best),
+        "Darcy 128³": (mg["darcy128", "cg+multigrid@grid"], mg["darcy128", hypre]),
+        "Poisson 128³, assembled": (mg["poisson128", "cg+smoothed_aggregation"], best),
+        "the same by classical": (mg["poisson128", "cg+classical_amg"], best),
+        "finite elements": (mg["fe triangles", "auto"], mg["fe triangles", "pyamg.rs-cg"]),
+        "elasticity": (mg["fe plate", "cg+smoothed_aggregation"],
+                       mg["fe plate", "petsc.cg+gamg"]),
+        "one of 1000": (mg["darcy1000", "batch"], mg["darcy1000", "petsc.cg+hypre"]),
+        "learned, subspace: damped": (skr("damped waves in 3-D: ilu0", 1e-6, "recycled"),
+                                      skr("damped waves in 3-D: ilu0", 1e-6, "IDR(4)")),
+        "learned, subspace: Darcy": (skr("darcy: ic0", 1e-8, "recycled CG, sorted"),
+                                     skr("darcy: ic0", 1e-8, "CG", "CG, warm")),
+    }  # fmt: skip
+    rows = readme_rows()
+    for what, (ours, other) in expected.items():
+        (numbers,) = [shown for name, shown in rows.items() if name.startswith(what)]
+        assert agrees(numbers[0], ours) and agrees(numbers[1], other), (what, ours, other)
+        assert agrees(numbers[2], other / ours), (what, other / ours)
