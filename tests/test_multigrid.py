@@ -178,14 +178,32 @@ def test_several_sweeps_do_not_depend_on_threads():
 def test_in_space_hard_cases_run_on_joined_cells():
     P = kl.problems.diffusion((24, 24, 24), contrast=1e6, seed=1)
     M = kl.multigrid(P.A)
-    assert (M.cycle, M.pre, M.transfer, M.working) == ("AMLI", 2, "constant", np.dtype("d"))
-    # In single precision weak links vanish beside the others.
-    mild = kl.problems.diffusion((24, 24, 24), seed=1).A
-    assert kl.multigrid(mild).working == np.dtype("f")
+    assert (M.cycle, M.pre, M.transfer) == ("AMLI", 2, "constant")
+    assert "float32 and float64 inside float64" in repr(M)
     assert kl.multigrid(P.A, precision="single").working == np.dtype("f")
     M = kl.multigrid(P.A, cycle="V")
     assert (M.cycle, M.pre, M.transfer, M.working) == ("V", 1, "constant", np.dtype("f"))
     assert kl.multigrid(P.A, smoother="chebyshev").cycle == "V"
+
+
+@pytest.mark.parametrize("kind", ["inclusions", "walls"])
+def test_coarse_levels_in_double_precision_are_as_good_as_all(kind):
+    P = kl.problems.diffusion((48, 40, 31), kind=kind, contrast=1e6, seed=3)
+    counts = {}
+    for precision in ("mixed", "double"):
+        M = kl.multigrid(P.A, precision=precision)
+        _, info = kl.cg(P.A, P.b, rtol=1e-8, M=M)
+        counts[precision] = info.iterations
+        assert info == 0 and np.array_equal(pickle.loads(pickle.dumps(M)) @ P.b, M @ P.b)
+        assert (M._hierarchy.first is None) == (precision == "double")
+        # Coefficients in the order of points are had again, in the precision of coarse levels.
+        assert M._hierarchy.coef.dtype == np.float64
+    assert abs(counts["mixed"] - counts["double"]) <= 1
+    # One level, or a side that closes on itself: nothing is fused, and all is double.
+    ring = Grid((20, 20, 20), boundary="periodic", centering="cell")
+    A = GridOperator.diffusion(ring, np.exp(np.random.default_rng(0).standard_normal(ring.shape)))
+    M = kl.GeometricMultigrid(A, "AMLI", pre=2, post=2, transfer="constant", precision="mixed")
+    assert M._hierarchy.first is None and M.working == np.float64
 
 
 def test_joined_cells_stand_jumps():

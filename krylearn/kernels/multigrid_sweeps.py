@@ -8,8 +8,10 @@ change by is what the changes of the other one bring, and the residual that is l
 ones bring: sums of positive numbers, which lose nothing in single precision however much links
 differ. Of the values themselves the way up needs the red ones, which are kept: half a vector.
 
-A level that is visited twice makes two steps of Chebyshev's iteration: the first way up scales its
-result and writes the residual that it leaves, the second one starts from that and adds its result.
+The visits of a level are steps of Chebyshev's iteration: the way up of each scales its result and
+writes the residual that it leaves, from which the next one starts and adds its own. That residual is
+a difference of large numbers. So coarse levels, which are small, may be in double precision below a
+finest one in single.
 """
 
 from __future__ import annotations
@@ -90,11 +92,11 @@ def down(lo, hi, sweeps, unit, geo, fp, ip, coef, f, coarse, kept, ring):
     plane, wide = ny * TWO * half, _blocks(mx)
     links, rest, _ = _tables(geo, fp, ip)
     alike = _alike(geo, fp)
-    q = coef if geo[6] != 0 else np.zeros(np.int64(TWO * half), coarse.dtype)
+    q = coef if geo[6] != 0 else np.zeros(np.int64(TWO * half), ring.dtype)
     # A half line with zeros at its sides, the same beside zeros, and a coarse line.
-    padded = np.zeros(np.int64(TWO * BLOCK + max(half, wide)), coarse.dtype)
-    pair = np.zeros(np.int64(TWO * half), coarse.dtype)
-    line_c = np.zeros(np.int64(wide), coarse.dtype)
+    padded = np.zeros(np.int64(TWO * BLOCK + max(half, wide)), ring.dtype)
+    pair = np.zeros(np.int64(TWO * half), ring.dtype)
+    line_c = np.zeros(np.int64(wide), ring.dtype)
     scale = fp.dtype.type(unit)
     coarse[np.uint64(lo) * my * mx : np.uint64(hi) * my * mx] = 0
     # Planes that have a part in the coarse ones, and those that are kept by this share.
@@ -156,12 +158,12 @@ def up(lo, hi, sweeps, visit, unit, gain, geo, fp, ip, coef, f, coarse, kept, re
     plane, wide = ny * TWO * half, _blocks(mx)
     links, _, forth = _tables(geo, fp, ip)
     alike = _alike(geo, fp)
-    q = coef if geo[6] != 0 else np.zeros(np.int64(TWO * half), coarse.dtype)
-    ones = np.ones(np.int64(TWO * half), coarse.dtype)
+    q = coef if geo[6] != 0 else np.zeros(np.int64(TWO * half), ring.dtype)
+    ones = np.ones(np.int64(TWO * half), ring.dtype)
     mask = coef if geo[7] != 0 else ones
-    out, pair = np.zeros(np.int64(half), coarse.dtype), np.zeros(np.int64(TWO * half), coarse.dtype)
-    line_c = np.zeros(np.int64(TWO * BLOCK + max(half, wide)), coarse.dtype)
-    halves = np.zeros(np.int64(TWO * half), coarse.dtype)
+    out, pair = np.zeros(np.int64(half), ring.dtype), np.zeros(np.int64(TWO * half), ring.dtype)
+    line_c = np.zeros(np.int64(TWO * BLOCK + max(half, wide)), ring.dtype)
+    halves = np.zeros(np.int64(TWO * half), ring.dtype)
     line = np.zeros(np.int64(nx), result.dtype)
     scale, one = fp.dtype.type(unit), fp.dtype.type(1)
     factor, weight = result.real.dtype.type(gain), fp.dtype.type(gain)

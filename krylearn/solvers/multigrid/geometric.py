@@ -58,10 +58,12 @@ class GeometricMultigrid(Preconditioner):
         Interpolation. 'constant' joins cells two by two along each axis, and takes the links that
         cross from one pair to the next: for coefficients that jump from cell to cell, where linear
         values between unequal neighbours are wrong by the contrast.
-    precision : {'auto', 'single', 'double'}
+    precision : {'auto', 'single', 'double', 'mixed'}
         Of the cycle. 'auto' takes single where A has at least 4096 unknowns: that is twice as
         fast and changes no count of iterations to 1e-10 or so; not for a 'constant' transfer in the
-        plane, where it costs up to two thirds more of them.
+        plane, where it costs up to two thirds more of them. 'mixed' takes single on the finest
+        level and double on coarse ones, where coefficients are given point by point, for V and AMLI
+        with red-black sweeps that may be fused; else double.
 
     Attributes
     ----------
@@ -114,8 +116,10 @@ class GeometricMultigrid(Preconditioner):
             raise ValueError(f"cycle must be 'V', 'W', 'F', 'AMLI' or 'FMG', not {cycle!r}")
         if smoother not in SMOOTHERS:
             raise ValueError(f"smoother must be one of {', '.join(SMOOTHERS)}, not {smoother!r}")
-        if precision not in ("auto", "single", "double"):
-            raise ValueError(f"precision must be 'auto', 'single' or 'double', not {precision!r}")
+        if precision not in ("auto", "single", "double", "mixed"):
+            raise ValueError(
+                f"precision must be 'auto', 'single', 'double' or 'mixed', not {precision!r}"
+            )
         if transfer not in ("linear", "constant"):
             raise ValueError(f"transfer must be 'linear' or 'constant', not {transfer!r}")
         if cycle == "AMLI" and smoother not in ("red_black", "line"):  # which keep no residuals
@@ -135,6 +139,7 @@ class GeometricMultigrid(Preconditioner):
             precision == "auto" and A.shape[0] >= SINGLE and not exact
         )
         self.working = low if single else self.dtype
+        self._lower = low if precision == "mixed" and A.shape[0] >= SINGLE else self.working
         self.symmetric = self.pre == self.post and cycle in ("V", "W", "AMLI")
         self.positive_definite = True if self.symmetric else None
         self._work = Workspace()
@@ -154,10 +159,13 @@ class GeometricMultigrid(Preconditioner):
 
     def _build(self, A: Any) -> None:
         lines = self._lines_of(A)
+        mixed = self._deep and self._lower != self.working and not any(A.grid.periodic)
+        lowest = self._lower if mixed else self.working
         # Nothing but `build` holds the finest level, so that it is gone once it is packed.
         self._hierarchy = build(
-            _finest(A, self.working, not lines, self.transfer == "constant"), self.working,
+            _finest(A, lowest, not lines, self.transfer == "constant"), self.working,
             strong=0.0 if lines else STRONG, fused=self._plain or self._deep,
+            lower=lowest if mixed else None,
         )  # fmt: skip
         self._schedule()
 
@@ -263,6 +271,8 @@ class GeometricMultigrid(Preconditioner):
 
     def _constants(self, level: int) -> tuple:
         h = self._hierarchy
+        if level == 0 and h.first is not None:
+            return (h.geo[0], h.first[0], h.ip, h.first[1])
         first, last = self._places[level, 2:]
         return (h.geo[level], h.fp, h.ip, self._coef[int(first) : int(last)])
 
@@ -362,6 +372,7 @@ class GeometricMultigrid(Preconditioner):
             rhs, other = other, rhs
         if level == 0:
             rhs, result = r, out
+            kept, ring = (part.view(self._views[0][3].dtype) for part in (kept, ring))
         unit, factor = (unit, gain) if level == 0 else (1.0, factor)
         geo, grain = h.geo[level], self._grain(level)
         if op == kernels.DOWN:
@@ -423,9 +434,10 @@ class GeometricMultigrid(Preconditioner):
     def __repr__(self):
         h = self._hierarchy
         size = [int(np.prod(shape)) for shape in h.shapes]
+        working = self.working if h.first is None else f"{self._lower} and {self.working}"
         lines = [
             f"<{type(self).__name__}: {self.cycle}({self.pre},{self.post}), {self.smoother}, "
-            f"{self.working} inside {self.dtype}, grid complexity {sum(size) / size[0]:.2f}",
+            f"{working} inside {self.dtype}, grid complexity {sum(size) / size[0]:.2f}",
             " level           grid    unknowns",
         ]
         for level, (shape, n) in enumerate(zip(h.shapes, size)):

@@ -37,6 +37,8 @@ class Hierarchy:
         Pseudo-inverse of the coarsest operator.
     scale : array
         The operator is ``scale`` times the one here; one number for each lane.
+    first : pair of arrays, optional
+        `fp` and laid out `coef` of the finest level, where these are in a lower precision.
     """
 
     shapes: list[tuple[int, ...]]
@@ -49,6 +51,7 @@ class Hierarchy:
     scale: Any
     variable: bool
     _windows: tuple[np.ndarray, np.ndarray] | None = None
+    first: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def coef(self) -> np.ndarray:
@@ -58,6 +61,8 @@ class Hierarchy:
         assert self._windows is not None
         places, coef = self._windows
         levels = [coef[a:b] for a, b in places[:-1, 2:].astype(int)]
+        if self.first is not None:
+            levels[0] = self.first[1].astype(coef.dtype)
         return np.concatenate([_in_order(level, geo) for level, geo in zip(levels, self.geo)])
 
     def laid_out(self, fused: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -125,12 +130,14 @@ def coarser(level: Any, strong: float = STRONG, chosen: tuple[bool, ...] | None 
 
 
 def build(level: Any, dtype: np.dtype, coarsest: int = COARSEST, strong: float = STRONG,
-          pattern: Pattern | None = None, fused: bool = False) -> Hierarchy:  # fmt: skip
+          pattern: Pattern | None = None, fused: bool = False,
+          lower: np.dtype | None = None) -> Hierarchy:  # fmt: skip
     """Return the hierarchy below the finest level, in a working precision.
 
-    That of a `fused` cycle keeps coefficients as its windows want them from the start.
+    That of a `fused` cycle keeps coefficients as its windows want them from the start; those of the
+    finest level, point by point, may then be in a `lower` precision.
     """
-    packing = _Packing(dtype, level.lanes)
+    packing = _Packing(dtype, level.lanes, lower)
     while True:
         transfers: list[Transfer | None] = [None] * len(level.axes)
         more = None
@@ -175,8 +182,8 @@ def _in_order(windowed: np.ndarray, geo: np.ndarray) -> np.ndarray:
 class _Packing:
     """Collects levels."""
 
-    def __init__(self, dtype: np.dtype, lanes: int = 1) -> None:
-        self.dtype, self.lanes = dtype, lanes
+    def __init__(self, dtype: np.dtype, lanes: int = 1, lower: np.dtype | None = None) -> None:
+        self.dtype, self.lanes, self.lower = dtype, lanes, lower
         self.real = np.empty(0, dtype).real.dtype
         self.shapes: list[tuple[int, ...]] = []
         self.geo: list[np.ndarray] = []
@@ -241,8 +248,10 @@ class _Packing:
         if variable:
             geo[kernels.SCALED] = level.mask is not None and coarse is not None
             if isinstance(level, Packed):
-                self.coef += level.rows()
-                self.lengths[2] += sum(part.size for part in level.rows())
+                raised = self.lower is not None and len(self.starts) > 0
+                rows = level.rows_in(self.dtype) if raised else level.rows()
+                self.coef += rows
+                self.lengths[2] += sum(part.size for part in rows)
             else:
                 self._coefficients(level, transfers, coarse, slots)
         self.starts.append((self.lanes * int(np.prod(shape)), first, self.lengths[2]))
@@ -261,7 +270,8 @@ class _Packing:
 
     def _coefficients(self, level: Variable, transfers: list, coarse: Any, slots: tuple) -> None:
         n = self.lanes * int(np.prod(level.shape))
-        rows = np.zeros((5 if level.mask is not None and coarse is not None else 4, n), self.dtype)
+        dtype = self.dtype if self.lower is None or self.starts else self.lower
+        rows = np.zeros((5 if level.mask is not None and coarse is not None else 4, n), dtype)
         diagonal = (level.full_diagonal() / self.scale).ravel()
         rows[0] = np.divide(1, diagonal, out=np.full(n, NOTHING), where=diagonal > 0)
         for d, slot in enumerate(slots):
@@ -284,15 +294,22 @@ class _Packing:
         geo, coef, windows = np.array(self.geo), None, None
         dense = _pseudo_inverse(coarsest, self.scale, self.dtype)
         wraps = geo[:, kernels.WRAPS : kernels.WRAPS + 3].any()
+        fp, first = np.concatenate(self.fp), None
         if fused and self.variable and count > 1 and not wraps:
-            windows = _for_windows(self.coef, geo, places)
+            if self.lower is not None:
+                _, alone = _for_windows([self.coef.pop(0)], geo[:1], places[:1])
+                first = (fp.astype(alone.real.dtype), alone)
+                own, below = _for_windows(self.coef, geo[1:], places[1:])
+                windows = np.concatenate([places[:1], own]), below
+                windows[0][0, 2:] = 0
+            else:
+                windows = _for_windows(self.coef, geo, places)
         else:
             join = getattr(coarsest, "join", np.concatenate)  # where they lie
             coef = join(self.coef or [np.zeros(1, self.dtype)])
         return Hierarchy(
-            self.shapes, geo, places, np.concatenate(self.fp),
-            np.concatenate([*self.ip, np.zeros(1, np.int64)]), coef, dense, self.scale,
-            self.variable, windows,
+            self.shapes, geo, places, fp, np.concatenate([*self.ip, np.zeros(1, np.int64)]), coef,
+            dense, self.scale, self.variable, windows, first,
         )  # fmt: skip
 
 

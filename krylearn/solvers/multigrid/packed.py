@@ -98,6 +98,14 @@ class Packed:
         """Return the coefficients of the level, which lie behind each other."""
         return [self.coef]
 
+    def rows_in(self, dtype: np.dtype) -> list[np.ndarray]:
+        """Return the coefficients in a higher precision: the diagonal is the sum of the rest."""
+        coef, diagonal = self.coef.astype(dtype), self.full_diagonal().ravel()
+        coef[: diagonal.size] = np.divide(
+            1, diagonal, out=np.full(diagonal.size, NOTHING), where=diagonal > 0
+        )
+        return [coef]
+
     def coarsen(self, axes: list[Axis], transfers: list[Transfer | None]) -> Packed:
         """Return the level on the coarse `axes`; None stands for an axis that stays."""
         n = self.lanes * int(np.prod([axis.n for axis in axes]))
