@@ -100,7 +100,7 @@ def multigrid(A: Any, coarsening: str = "auto", **options: Any) -> Any:
             return None
         if kind == "joined":
             options = {"cycle": "V"} | options  # AMLI has no twin here
-            options = choice.joined_options(**options) | options
+            options = choice.joined_options(A.wrapped, **options) | options
     started = time.perf_counter()
     M = _SetUpThere(A, **options)
     M.choice = why

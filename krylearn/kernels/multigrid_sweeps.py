@@ -9,9 +9,9 @@ ones bring: sums of positive numbers, which lose nothing in single precision how
 differ. Of the values themselves the way up needs the red ones, which are kept: half a vector.
 
 The visits of a level are steps of Chebyshev's iteration: the way up of each scales its result and
-writes the residual that it leaves, from which the next one starts and adds its own. That residual is
-a difference of large numbers. So coarse levels, which are small, may be in double precision below a
-finest one in single.
+writes the residual that it leaves, from which the next one starts and adds its own. That residual
+is a difference of large numbers. So coarse levels, which are small, may be in double precision
+below a finest one in single.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ RARE = 1e-4
 JUMPS = "coefficients jump from point to point"
 WALLS = "thin walls cross the grid"
 THIN = 0.1
+# Links that differ more than this want AMLI on joined cells with coarse levels in double precision:
+# in single the weak ones vanish beside the others where residuals are differences.
+WIDE = 1e5
 
 
 def multigrid(A, B=None, *, coarsening="auto", **options):
@@ -94,7 +97,7 @@ def multigrid(A, B=None, *, coarsening="auto", **options):
         coarsening, why = _suited(A, B)
         if coarsening == "joined":
             coarsening = "geometric"
-            options = joined_options(**options) | options
+            options = joined_options(A, **options) | options
     if B is not None:
         if coarsening in ("geometric", "classical"):
             raise ValueError(f"{coarsening} coarsening takes no near-nullspace vectors B")
@@ -136,14 +139,17 @@ def kind_on_a_grid(fails: str, ndim: int) -> tuple[str, str]:
     return "geometric", "A is an operator on a grid"
 
 
-def joined_options(cycle: str = "AMLI", smoother: str = "red_black", **_: Any) -> dict[str, Any]:
+def joined_options(A: Any, cycle: str = "AMLI", smoother: str = "red_black", **_: Any
+                   ) -> dict[str, Any]:  # fmt: skip
     """Return the options that suit a cycle on joined cells."""
     if cycle != "AMLI" or smoother not in ("red_black", "line"):
         return {"transfer": "constant"}
-    # Later visits start from differences of large numbers: in single, weak links vanish in them.
-    precision = "mixed" if smoother == "red_black" else "auto"
+    links = A._stack[1:]
+    weakest = max(np.max(k, where=k < 0, initial=-np.inf) for k in links)
+    wide = any(k.min() < WIDE * weakest for k in links)
     return {
-        "transfer": "constant", "cycle": "AMLI", "pre": 2, "post": 2, "precision": precision,
+        "transfer": "constant", "cycle": "AMLI", "pre": 2, "post": 2,
+        "precision": "mixed" if wide else "auto",
     }  # fmt: skip
 
 
