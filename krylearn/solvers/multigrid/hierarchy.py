@@ -294,11 +294,11 @@ class _Packing:
         geo, coef, windows = np.array(self.geo), None, None
         dense = _pseudo_inverse(coarsest, self.scale, self.dtype)
         wraps = geo[:, kernels.WRAPS : kernels.WRAPS + 3].any()
-        fp, first = np.concatenate(self.fp), None
+        fp, finest = np.concatenate(self.fp), None
         if fused and self.variable and count > 1 and not wraps:
             if self.lower is not None:
                 _, alone = _for_windows([self.coef.pop(0)], geo[:1], places[:1])
-                first = (fp.astype(alone.real.dtype), alone)
+                finest = (fp.astype(alone.real.dtype), alone)
                 own, below = _for_windows(self.coef, geo[1:], places[1:])
                 windows = np.concatenate([places[:1], own]), below
                 windows[0][0, 2:] = 0
@@ -309,7 +309,7 @@ class _Packing:
             coef = join(self.coef or [np.zeros(1, self.dtype)])
         return Hierarchy(
             self.shapes, geo, places, fp, np.concatenate([*self.ip, np.zeros(1, np.int64)]), coef,
-            dense, self.scale, self.variable, windows, first,
+            dense, self.scale, self.variable, windows, finest,
         )  # fmt: skip
 
 
