@@ -27,6 +27,9 @@ def tasks() -> list[Task]:
         found.append((f"cg, banded {np.dtype(dtype)}", _solve("cg", stencil([300, 300]), dtype)))
     found.append(("cg, matrix-free 2-D", _grid((12, 12))))
     found.append(("cg, matrix-free 3-D", _grid((12, 12, 12))))
+    # From 4096 unknowns on multigrid works in single precision.
+    found.append(("cg, M=multigrid on a grid", _cycle("poisson")))
+    found.append(("cg, M=multigrid on jumps in space", _cycle("diffusion")))
     return found
 
 
@@ -49,5 +52,14 @@ def _grid(shape: tuple[int, ...]) -> Callable[[], Any]:
     def run() -> None:
         family: Any = registry.find("problem", "poisson").load()
         _call("cg", family(shape=shape, seed=0).A)
+
+    return run
+
+
+def _cycle(family: str) -> Callable[[], Any]:
+    def run() -> None:
+        problem: Any = registry.find("problem", family).load()
+        A = problem(shape=(18, 18, 18), seed=0).A
+        _call("cg", A, M=registry.preconditioner("multigrid", A))
 
     return run
