@@ -87,6 +87,14 @@ def test_a_cycle_is_the_hosts(name, precision):
     assert np.abs(host(out) - expected).max() <= rounding * np.abs(expected).max()
 
 
+@runs
+def test_what_stands_for_amli_is_named():
+    A = diffusion(5, 6, 7, coefficient=jumping(5, 6, 7))
+    M = kl.GeometricMultigrid(A, "AMLI", pre=2, post=2, transfer="constant")
+    assert "AMLI(2,2), red_black" in repr(M)
+    assert "CudaGeometricMultigrid: V(1,1), red_black, float64 inside" in repr(M.to("cuda"))
+
+
 @device
 @pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("make", [

@@ -40,7 +40,7 @@ class CudaGeometricMultigrid(CudaOperator):
     def __init__(self, M: Any) -> None:
         super().__init__(M.shape, M.dtype)
         self.symmetric, self.positive_definite = M.symmetric, M.positive_definite
-        self.setup_seconds, self.choice, self._text = M.setup_seconds, M.choice, repr(M)
+        self.setup_seconds, self.choice = M.setup_seconds, M.choice
         h = M._hierarchy
         self.inside = np.dtype(M.working)
         self.unit = 1 / float(np.ravel(h.scale)[0])
@@ -58,6 +58,10 @@ class CudaGeometricMultigrid(CudaOperator):
             self._halves = [half for half in halves if half is not None]
             if len(self._halves) < large:
                 self._halves = []
+        self._text = repr(M).replace(f"{M._lower} and ", "", 1)
+        if M.cycle == "AMLI":
+            sweeps = "1,1" if self._halves else f"{M.pre},{M.post}"
+            self._text = self._text.replace(f"AMLI({M.pre},{M.post})", f"V({sweeps})", 1)
         # Whether `apply_inside` is there: vectors in the cycle's precision come and go.
         self.fuses_with_cg = bool(self._halves)
         self._levels(h)
