@@ -305,6 +305,9 @@ def test_a_surrogate_predicts_starts_and_refuses(data, tmp_path):
         with pytest.raises(ValueError, match=message):
             kl.cg(A, b, x0=model)
     a = np.stack([kl.problems.darcy((20, 20), seed=k).params["coefficient"] for k in range(5)])
+    for call, given in ((model.fields, a + 0j), (model, a[0] + 0j)):
+        with pytest.raises(ValueError, match="knows real coefficients; these are complex"):
+            call(given)
     together = model.fields(a, source=2.0, together=2)
     alone = np.stack([model(field, source=2.0).field for field in a])
     assert np.allclose(together, alone, rtol=1e-4, atol=1e-6 * np.abs(alone).max())

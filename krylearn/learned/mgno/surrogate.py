@@ -72,9 +72,10 @@ class Surrogate:
         Raises
         ------
         ValueError
-            If the model was not trained for such a field and the surrogate is strict.
+            If the field is complex, or if the model was not trained for such a field and the
+            surrogate is strict.
         """
-        a = np.asarray(a, dtype=float)
+        a = self._real(a)
         A = GridOperator.diffusion(Grid(a.shape, centering="cell"), a)
         b = np.full(A.shape[0], float(source))
         field = self._predict(a, float(source))
@@ -123,7 +124,7 @@ class Surrogate:
         ValueError
             As for one.
         """
-        a, card = np.asarray(a), self.card
+        a, card = self._real(a), self.card
         low, high = card["input_range"]
         slack = 1e-6 * (high - low)
         if self.strict and list(a.shape[1:]) != list(card["grid"]):
@@ -138,6 +139,11 @@ class Surrogate:
         with torch.inference_mode():
             made = torch.cat([self._run(part)[:, 0] for part in scaled.split(together)])
         return made.double().cpu().numpy() * (source / card["source"])
+
+    def _real(self, a: Any) -> np.ndarray:
+        if np.iscomplexobj(a):
+            raise ValueError(f"{self!r} knows real coefficients; these are complex")
+        return np.asarray(a, dtype=float)
 
     def _predict(self, a: np.ndarray, source: float) -> np.ndarray:
         return self.fields(a[None], source)[0]
