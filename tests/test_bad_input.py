@@ -147,6 +147,17 @@ def test_maxiter_that_is_no_count(entry, maxiter):
         entry.load()(A, b, maxiter=maxiter)
 
 
+def test_nan_in_the_imaginary_part_is_no_rounding():
+    def product(v):
+        y = (np.arange(1.0, 6.0) * v.ravel()).astype(complex)
+        y.imag = np.nan
+        return y
+
+    A = spla.LinearOperator((5, 5), matvec=product, dtype=float)
+    with pytest.raises(TypeError, match="its products are complex"):
+        kl.gmres(A, np.ones(5))
+
+
 @every_krylov
 @pytest.mark.parametrize("which", ["A", "M"])
 def test_operator_that_says_real_and_is_complex(entry, which):
