@@ -476,3 +476,19 @@ def test_tampered_and_foreign_files_are_refused(tmp_path):
     path.with_suffix(".json").unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         kl.learned.DCD(path)
+
+
+def test_a_quotient_that_underflows_tells_nothing():
+    class Bookkeeping:
+        extra: dict = {}
+        residuals, tolerance, reason = np.ones(1), 1e-6, None
+
+    class Squares:
+        @staticmethod
+        def square(p):
+            return np.inf
+
+    trust = account.Trust(Bookkeeping(), None, 0.3)
+    trust.see(Squares, None, 1.0)
+    trust.judge("", 0.1)
+    assert trust.smallest == np.inf

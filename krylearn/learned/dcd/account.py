@@ -94,8 +94,9 @@ class Trust:
         """Take note of a direction that the network proposed, before the step along it."""
         self.spent += self.work + self.beside
         square = on.square(p)
-        if 0 < curvature < float("inf") and square > 0:
-            self.smallest = min(self.smallest, curvature / square)
+        quotient = curvature / square if square > 0 else 0.0
+        if 0 < quotient < float("inf"):
+            self.smallest = min(self.smallest, quotient)
 
     def judge(self, fails: str, rnorm: float) -> None:
         """Take note of a step and of the residual after it."""
